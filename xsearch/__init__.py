@@ -1,0 +1,1 @@
+"""xsearch: find passages in any language for a query in any language."""

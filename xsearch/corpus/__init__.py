@@ -1,0 +1,1 @@
+"""Readers: files, folders, tables and datasets become documents."""

@@ -1,0 +1,1 @@
+"""Encoders: text to unit vectors, in one space for all languages."""

@@ -1,0 +1,1 @@
+"""Evaluation: tasks, metrics and what they say, always by language pair."""

@@ -1,0 +1,186 @@
+"""The records that pass between the parts of xsearch: documents in, hits out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any, overload
+
+RTL_LANGUAGES = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as a reader yields it and as a caller adds it.
+
+    Attributes:
+        doc_id: the caller's id, unique within an index.
+        text: the whole text, as read (not normalised).
+        title: the title, or empty.
+        lang: BCP-47 tag; empty means "find it out", ``und`` means "known to be unknown".
+        source: where it came from: a file path, ``hf:NAME``, ``-``; shown with hits.
+        metadata: JSON-serialisable values by name; scalars can be filtered on.
+    """
+
+    doc_id: str
+    text: str
+    title: str = ""
+    lang: str = ""
+    source: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON-serialisable values."""
+        return {**asdict(self), "metadata": dict(self.metadata)}
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something a reader met and could not turn into a document.
+
+    Attributes:
+        source: the file or dataset.
+        reason: one sentence, for people.
+        line: 1-based line or row, where there is one.
+    """
+
+    source: str
+    reason: str
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """``source`` or ``source:line``."""
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that fits the encoder; ``text == document.text[start:end]``.
+
+    Attributes:
+        position: 0-based place among the document's passages.
+        start, end: character offsets (code points) into the document's text.
+        lang: BCP-47 tag of this passage; may differ from its document's.
+        tokens: encoder tokens of what is encoded (title included), special tokens included.
+    """
+
+    position: int
+    start: int
+    end: int
+    text: str
+    lang: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question or search text with the caller's id."""
+
+    query_id: str
+    text: str
+    lang: str = "und"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Character offsets (code points) of a part of a hit's text, with its score."""
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage found for a query.
+
+    Attributes:
+        rank: 1-based.
+        score: cosine, in [-1, 1], higher is better.
+        passage_id: our stable integer, never reused.
+        doc_id: the caller's document id.
+        lang: BCP-47 tag of the passage.
+        doc_lang: BCP-47 tag of the whole document.
+        title, text, source, metadata: as stored; ``text`` is the passage.
+        start, end: offsets of the passage in the document's text.
+        best: the sentence of ``text`` nearest to the query, where it was asked for.
+    """
+
+    rank: int
+    score: float
+    passage_id: int
+    doc_id: str
+    lang: str
+    doc_lang: str
+    title: str
+    text: str
+    source: str
+    start: int
+    end: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    best: Span | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON-serialisable values."""
+        return {**asdict(self), "metadata": dict(self.metadata)}
+
+    def _repr_html_(self) -> str:
+        return Hits(query=Query("", ""), hits=(self,))._repr_html_()
+
+
+@dataclass(frozen=True, slots=True)
+class Hits(Sequence[Hit]):
+    """The hits of one query, best first; a sequence of :class:`Hit`."""
+
+    query: Query
+    hits: tuple[Hit, ...]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"query": {...}, "hits": [...]}`` with plain values."""
+        return {"query": asdict(self.query), "hits": [hit.to_dict() for hit in self.hits]}
+
+    def _repr_html_(self) -> str:
+        head = f"<p><b>{escape(self.query.text)}</b></p>" if self.query.text else ""
+        rows = "".join(_html_row(hit) for hit in self.hits)
+        return (
+            f"{head}<table><thead><tr><th>#</th><th>score</th><th>lang</th><th>title</th><th>passage</th>"
+            f"</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+def is_rtl(lang: str) -> bool:
+    """Whether text in this language (BCP-47) runs from right to left."""
+    return lang.split("-")[0].lower() in RTL_LANGUAGES
+
+
+def _html_row(hit: Hit) -> str:
+    if hit.best is None:
+        text = escape(hit.text)
+    else:
+        before, best, after = (
+            hit.text[: hit.best.start],
+            hit.text[hit.best.start : hit.best.end],
+            hit.text[hit.best.end :],
+        )
+        text = f"{escape(before)}<mark>{escape(best)}</mark>{escape(after)}"
+    lang = escape(hit.lang, quote=True)
+    return (
+        f"<tr><td>{hit.rank}</td><td>{hit.score:.3f}</td><td>{lang}</td>"
+        f'<td dir="auto" lang="{lang}" title="{escape(hit.source, quote=True)}">{escape(hit.title or hit.doc_id)}</td>'
+        f'<td dir="auto" lang="{lang}" style="text-align:start">{text}</td></tr>'
+    )

@@ -1,0 +1,1 @@
+"""Text: its language, its normal form, and the passages it is cut into."""
