@@ -83,7 +83,7 @@ def success(found: Found, relevant: Counts, *, k: int) -> PerQuery:
     >>> float(success(np.array([[True, False, True, False]]), np.array([3]), k=1)[0])
     1.0
     """
-    return _first(found, relevant, k).any(axis=1).astype(np.float64)
+    return _any(_first(found, relevant, k)).astype(np.float64)
 
 
 def mrr(found: Found, relevant: Counts, *, k: int) -> PerQuery:
@@ -99,7 +99,7 @@ def mrr(found: Found, relevant: Counts, *, k: int) -> PerQuery:
     hits = _first(found, relevant, k)
     if hits.shape[1] == 0:
         return np.zeros(len(hits))
-    return _ratio(hits.any(axis=1), hits.argmax(axis=1) + 1)
+    return _ratio(_any(hits), hits.argmax(axis=1) + 1)
 
 
 def average_precision(found: Found, relevant: Counts, *, k: int) -> PerQuery:
@@ -128,6 +128,11 @@ def _first(found: Found, relevant: Counts, k: int) -> Found:
             "Pass one row and one count for every query",
         )
     return found[:, :k]
+
+
+def _any(hits: Found) -> Found:
+    rows: Found = np.logical_or.reduce(hits, axis=1)
+    return rows
 
 
 def _ratio(over: NDArray[Any], under: NDArray[Any]) -> PerQuery:
