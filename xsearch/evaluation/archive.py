@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -44,18 +45,18 @@ class DataFile:
             raise _bad(self.place, f"is not JSON ({exc})") from exc
 
 
-def list_files(data: Path) -> dict[str, DataFile]:
-    """All files in a folder (searched recursively) or a zip archive, by name without folders.
+def find_files(data: Path, pattern: re.Pattern[str]) -> dict[str, DataFile]:
+    """The files whose whole name matches, in a folder (searched recursively) or a zip archive, by name.
 
     Nothing is unpacked to disk: the members of an archive are read in memory, whatever paths they claim.
 
     Raises:
-        EvaluationError: there is no such folder or archive, or the archive is damaged.
+        EvaluationError: there is no such folder or archive, the archive is damaged, or a file is there twice.
     """
     if data.is_dir():
-        return _by_name(_in_folder(data), data)
+        return _by_name(_in_folder(data), data, pattern)
     if data.is_file():
-        return _by_name(_in_zip(data), data)
+        return _by_name(_in_zip(data), data, pattern)
     raise EvaluationError(
         f"{data} is not there", "--data takes a folder or a zip archive", "Check the path, or download the data set"
     )
@@ -88,12 +89,12 @@ def _in_zip(archive: Path) -> Iterator[DataFile]:
             yield DataFile(name, place, partial(_read_member, archive, member, place))
 
 
-def _by_name(files: Iterator[DataFile], data: Path) -> dict[str, DataFile]:
+def _by_name(files: Iterator[DataFile], data: Path, pattern: re.Pattern[str]) -> dict[str, DataFile]:
     found: dict[str, DataFile] = {}
     for file in files:
-        if file.name.startswith("."):  # macOS leaves ._name beside name
+        if not pattern.fullmatch(file.name):
             continue
-        if file.name.endswith(".json") and file.name in found:
+        if file.name in found:
             raise EvaluationError(
                 f"{data} holds {file.name} twice: {found[file.name].place} and {file.place}",
                 "Each file of a data set must be there once",

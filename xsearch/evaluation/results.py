@@ -1,0 +1,191 @@
+"""What an evaluation finds: scores by language pair, as frozen records and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xsearch.encoder.fingerprint import Fingerprint
+from xsearch.evaluation.matrix import LanguageMatrix
+from xsearch.evaluation.significance import Difference, Interval, Scores
+
+MAIN_METRIC = "ndcg@10"
+# MTEB rounds to five decimals.
+_DECIMALS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """The scores of one language pair.
+
+    Attributes:
+        doc_lang, query_lang: language of the contexts and of the questions.
+        documents, queries: how many there were.
+        scores: mean over queries by metric, 0 to 1.
+        interval: 95% bootstrap interval of the main metric, if it was asked for.
+        per_query: the main metric of each query.
+    """
+
+    doc_lang: str
+    query_lang: str
+    documents: int
+    queries: int
+    scores: Mapping[str, float]
+    interval: Interval | None
+    per_query: Scores = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """``CONTEXT-QUESTION``, e.g. ``en-de``."""
+        return f"{self.doc_lang}-{self.query_lang}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Scores by metric, ``documents``, ``queries`` and ``ci``; plain values."""
+        return {
+            **{name: _rounded(score) for name, score in self.scores.items()},
+            "documents": self.documents,
+            "queries": self.queries,
+            "ci": _bounds(self.interval),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """How many distinct texts of one language were encoded, and how many were longer than the encoder reads."""
+
+    documents: int
+    queries: int
+    truncated_documents: int
+    truncated_queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A run against a baseline run: differences of the main metric, ours less the baseline's.
+
+    Attributes:
+        baseline: the baseline's encoder, as its file names it.
+        mono, cross: of the mean over those pairs; None where there are no such pairs.
+        pairs: by pair key.
+    """
+
+    baseline: Mapping[str, Any]
+    mono: Difference | None
+    cross: Difference | None
+    pairs: Mapping[str, Difference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return {
+            "metric": MAIN_METRIC,
+            "baseline": dict(self.baseline),
+            "mono": self.mono and self.mono.to_dict(),
+            "cross": self.cross and self.cross.to_dict(),
+            "pairs": {key: difference.to_dict() for key, difference in self.pairs.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """The result of one task with one encoder.
+
+    Attributes:
+        task, split: as :class:`xsearch.evaluation.tasks.Task` names them.
+        encoder: what identifies the encoder.
+        pairs: sorted by languages, context language first.
+        mono_interval, cross_interval: 95% bootstrap intervals of the two means, if there are such pairs.
+        encoded: by language; what was encoded, and what was cut.
+        versions: of Python and the packages that make the numbers.
+        date: when, ISO 8601, UTC.
+    """
+
+    task: str
+    split: str
+    encoder: Fingerprint
+    pairs: tuple[PairResult, ...]
+    mono_interval: Interval | None
+    cross_interval: Interval | None
+    encoded: Mapping[str, EncodedTexts]
+    versions: Mapping[str, str]
+    date: str
+
+    def matrix(self, metric: str = MAIN_METRIC) -> LanguageMatrix:
+        """The scores of one metric by language pair."""
+        return LanguageMatrix({(pair.doc_lang, pair.query_lang): pair.scores[metric] for pair in self.pairs})
+
+    def per_query(self) -> dict[str, Scores]:
+        """The main metric of every query, by pair key."""
+        return {pair.key: pair.per_query for pair in self.pairs}
+
+    def to_dict(self, *, per_query: bool = False) -> dict[str, Any]:
+        """The result as plain JSON-serialisable values, scores 0 to 1, rounded as MTEB rounds.
+
+        Args:
+            per_query: include the main metric of every query, which a later run needs to be compared with this one.
+        """
+        matrix = self.matrix()
+        report: dict[str, Any] = {
+            "task": self.task,
+            "split": self.split,
+            "encoder": {**self.encoder.to_dict(), "digest": self.encoder.digest},
+            "metric": MAIN_METRIC,
+            "mono": _rounded(matrix.mono),
+            "cross": _rounded(matrix.cross),
+            "mean": _rounded(matrix.mean),
+            "mono_ci": _bounds(self.mono_interval),
+            "cross_ci": _bounds(self.cross_interval),
+            "pairs": {pair.key: pair.to_dict() for pair in self.pairs},
+            "truncated": {
+                lang: {"documents": texts.truncated_documents, "queries": texts.truncated_queries}
+                for lang, texts in self.encoded.items()
+            },
+            "encoded": {
+                lang: {"documents": texts.documents, "queries": texts.queries} for lang, texts in self.encoded.items()
+            },
+            "versions": dict(self.versions),
+            "date": self.date,
+        }
+        if per_query:
+            report["per_query"] = pack_per_query(self.per_query())
+        return report
+
+
+def pack_per_query(pairs: Mapping[str, Scores]) -> dict[str, Any]:
+    """Per-query scores as plain values, each question id written once although many pairs share it."""
+    numbers: dict[str, int] = {}
+    packed = {
+        key: {
+            "questions": [numbers.setdefault(question_id, len(numbers)) for question_id in scores.question_ids],
+            MAIN_METRIC: [round(value, _DECIMALS) for value in scores.values.tolist()],
+        }
+        for key, scores in pairs.items()
+    }
+    return {"ids": list(numbers), "pairs": packed}
+
+
+def unpack_per_query(packed: Mapping[str, Any]) -> dict[str, Scores]:
+    """What :func:`pack_per_query` packed.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: it is not of that form.
+    """
+    ids = packed["ids"]
+    unpacked = {}
+    for key, pair in packed["pairs"].items():
+        questions = [ids[number] for number in pair["questions"]]
+        values = np.array(pair[MAIN_METRIC], dtype=np.float64)
+        if values.shape != (len(questions),) or not np.isfinite(values).all():
+            raise ValueError(f"{key} needs one finite score for each question")
+        unpacked[key] = Scores(questions, values)
+    return unpacked
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), _DECIMALS)
+
+
+def _bounds(interval: Interval | None) -> list[float | None] | None:
+    return None if interval is None else [_rounded(interval.low), _rounded(interval.high)]

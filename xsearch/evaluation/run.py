@@ -1,0 +1,268 @@
+"""Runs a retrieval task with an encoder: encode every text once, search exactly, score each language pair."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
+from xsearch.errors import EncoderError, InvalidArgumentError
+from xsearch.evaluation import metrics
+from xsearch.evaluation.results import MAIN_METRIC, Comparison, EncodedTexts, PairResult, TaskResult
+from xsearch.evaluation.significance import (
+    Interval,
+    Scores,
+    bootstrap_mean,
+    bootstrap_means,
+    compare,
+    compare_means,
+    paired_differences,
+)
+from xsearch.evaluation.tasks import Subset, Task
+from xsearch.search.ranking import top_k
+
+OnProgress = Callable[[str, int, int], None]
+Texts = dict[str, dict[str, None]]
+
+_METRICS: dict[str, Callable[[metrics.Found, metrics.Counts], metrics.PerQuery]] = {
+    MAIN_METRIC: lambda found, relevant: metrics.ndcg(found, relevant, k=10),
+    "recall@1": lambda found, relevant: metrics.recall(found, relevant, k=1),
+    "recall@10": lambda found, relevant: metrics.recall(found, relevant, k=10),
+    "recall@100": lambda found, relevant: metrics.recall(found, relevant, k=100),
+    "mrr@10": lambda found, relevant: metrics.mrr(found, relevant, k=10),
+    "map": lambda found, relevant: metrics.average_precision(found, relevant, k=1000),
+}
+
+# Texts a call of the encoder: enough for its own batching, few enough for a progress bar that moves.
+_ENCODE_AT_ONCE = 256
+_SCORES_AT_ONCE = 8_000_000
+_PACKAGES = ("xsearch", "numpy", "onnxruntime", "tokenizers", "torch", "transformers", "sentence-transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to score.
+
+    Attributes:
+        depth: length of the rankings; MTEB's is 1000.
+        bootstrap: resamples for the intervals; 0 leaves them out.
+        seed: of the resampling.
+    """
+
+    depth: int = 1000
+    bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth < 1000:
+            raise InvalidArgumentError(f"depth is {self.depth}", "map is defined at 1000", "Pass at least 1000")
+        if self.bootstrap < 0 or self.seed < 0:
+            raise InvalidArgumentError(
+                f"bootstrap is {self.bootstrap} and seed {self.seed}", "Neither may be negative", "Pass 0 or more"
+            )
+
+
+def evaluate(
+    task: Task, encoder: Encoder, *, options: RunOptions | None = None, on_progress: OnProgress | None = None
+) -> TaskResult:
+    """The scores of an encoder on every subset of a task, by MTEB's protocol.
+
+    Queries and documents go through the encoder's own doors; similarity is the cosine; the search is exact.
+
+    Args:
+        on_progress: called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        NonFiniteVectorError: the encoder gave a vector with NaN, infinity or only zeros.
+        EncoderError: the encoder gave arrays of the wrong shape.
+    """
+    chosen = options or RunOptions()
+    report = on_progress or _ignore
+    documents, queries = _distinct(task, "documents"), _distinct(task, "queries")
+    encoded = {
+        lang: EncodedTexts(
+            len(documents.get(lang, ())),
+            len(queries.get(lang, ())),
+            _count_cut(encoder, list(documents.get(lang, ()))),
+            _count_cut(encoder, list(queries.get(lang, ()))),
+        )
+        for lang in sorted(documents.keys() | queries.keys())
+    }
+    passage_vectors = _encode(encoder.encode_passages, documents, encoder.dim, "documents", report)
+    query_vectors = _encode(encoder.encode_queries, queries, encoder.dim, "queries", report)
+    pairs = []
+    for i, subset in enumerate(task.subsets):
+        report("searching", i, len(task.subsets))
+        pairs.append(
+            _score_subset(
+                subset,
+                query_vectors[subset.query_lang].rows(subset.queries),
+                passage_vectors[subset.doc_lang].rows(subset.documents),
+                chosen,
+            )
+        )
+    report("searching", len(task.subsets), len(task.subsets))
+    return TaskResult(
+        task=task.name,
+        split=task.split,
+        encoder=encoder.fingerprint,
+        pairs=tuple(pairs),
+        mono_interval=_interval(pairs, chosen, "mono"),
+        cross_interval=_interval(pairs, chosen, "cross"),
+        encoded=encoded,
+        versions=_versions(),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def compare_runs(
+    ours: Mapping[str, Scores], theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
+) -> Comparison:
+    """The paired comparison of two runs, by pair and for the mono and cross means.
+
+    Raises:
+        InvalidArgumentError: the runs differ in pairs or questions.
+    """
+    differences = paired_differences(ours, theirs)
+    groups = {name: [differences[key] for key in differences if _group(key) == name] for name in ("mono", "cross")}
+    means = {
+        name: compare_means(group, samples=samples, seed=seed, name=name) if group else None
+        for name, group in groups.items()
+    }
+    pairs = compare(ours, theirs, samples=samples, seed=seed)
+    return Comparison(baseline=baseline, mono=means["mono"], cross=means["cross"], pairs=pairs)
+
+
+def find_relevant(query_vectors: Vectors, passage_vectors: Vectors, subset: Subset, *, depth: int) -> NDArray[np.bool_]:
+    """``(queries, min(depth, documents)) bool``: whether the document at each rank is relevant.
+
+    Args:
+        query_vectors, passage_vectors: ``(queries, dim)`` and ``(documents, dim) float32``, rows L2-normalised.
+
+    Raises:
+        NonFiniteVectorError: a score is not finite.
+    """
+    n_documents = len(subset.documents)
+    # Numbers in the order of the ids: the same ties are settled the same way, and sort faster than strings.
+    id_order = np.empty(n_documents, dtype=np.intp)
+    id_order[np.argsort(np.array(subset.document_ids, dtype=np.str_))] = np.arange(n_documents)
+    found = np.zeros((len(subset.queries), min(depth, n_documents)), dtype=np.bool_)
+    step = max(1, _SCORES_AT_ONCE // max(1, n_documents))
+    for start in range(0, len(subset.queries), step):
+        scores = query_vectors[start : start + step] @ passage_vectors.T
+        for q, row in enumerate(scores, start=start):
+            ranked = top_k(row, id_order, k=depth)
+            found[q] = np.isin(ranked, list(subset.relevant[q]))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _TextVectors:
+    """Vectors of distinct texts."""
+
+    positions: Mapping[str, int]
+    vectors: Vectors
+
+    def rows(self, texts: Sequence[str]) -> Vectors:
+        """``(len(texts), dim) float32``."""
+        return self.vectors[[self.positions[text] for text in texts]]
+
+
+def _distinct(task: Task, side: str) -> Texts:
+    """The distinct texts of one side by language, in order of first occurrence."""
+    texts: Texts = {}
+    for subset in task.subsets:
+        if side == "documents":
+            texts.setdefault(subset.doc_lang, {}).update(dict.fromkeys(subset.documents))
+        else:
+            texts.setdefault(subset.query_lang, {}).update(dict.fromkeys(subset.queries))
+    return texts
+
+
+def _encode(
+    encode: Callable[[Sequence[str]], Vectors], texts: Texts, dim: int, side: str, report: OnProgress
+) -> dict[str, _TextVectors]:
+    total = sum(map(len, texts.values()))
+    done = 0
+    encoded = {}
+    for lang, distinct in texts.items():
+        # Long texts first: batches hold texts of like length, and the time left is not underestimated.
+        ordered = sorted(distinct, key=len, reverse=True)
+        parts = []
+        for start in range(0, len(ordered), _ENCODE_AT_ONCE):
+            report(f"encoding {side} ({lang})", done, total)
+            part = ordered[start : start + _ENCODE_AT_ONCE]
+            parts.append(_checked(encode(part), len(part), dim))
+            done += len(part)
+        encoded[lang] = _TextVectors({text: i for i, text in enumerate(ordered)}, np.concatenate(parts))
+    report(f"encoding {side}", done, total)
+    return encoded
+
+
+def _checked(vectors: Vectors, n_texts: int, dim: int) -> Vectors:
+    if vectors.shape != (n_texts, dim):
+        raise EncoderError(
+            f"The encoder gave an array of shape {vectors.shape} for {n_texts} texts",
+            f"({n_texts}, {dim}) was expected",
+            "Mend the encoder, or choose another with --encoder",
+        )
+    return unit_vectors(vectors)
+
+
+def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+    room = encoder.max_tokens - encoder.overhead_tokens
+    return sum(len(spans) > room for spans in encoder.token_offsets(texts)) if texts else 0
+
+
+def _score_subset(subset: Subset, query_vectors: Vectors, passage_vectors: Vectors, options: RunOptions) -> PairResult:
+    found = find_relevant(query_vectors, passage_vectors, subset, depth=options.depth)
+    relevant = np.array([len(documents) for documents in subset.relevant])
+    values = {name: metric(found, relevant) for name, metric in _METRICS.items()}
+    per_query = Scores(subset.question_ids, values[MAIN_METRIC])
+    interval = None
+    if options.bootstrap:
+        interval = bootstrap_mean(per_query, samples=options.bootstrap, seed=options.seed, name=subset.key)
+    return PairResult(
+        doc_lang=subset.doc_lang,
+        query_lang=subset.query_lang,
+        documents=len(subset.documents),
+        queries=len(subset.queries),
+        scores={name: float(value.mean()) for name, value in values.items()},
+        interval=interval,
+        per_query=per_query,
+    )
+
+
+def _interval(pairs: Sequence[PairResult], options: RunOptions, name: str) -> Interval | None:
+    group = [pair.per_query for pair in pairs if _group(pair.key) == name]
+    if not group or not options.bootstrap:
+        return None
+    return bootstrap_means(group, samples=options.bootstrap, seed=options.seed, name=name)
+
+
+def _group(key: str) -> str:
+    doc_lang, _, query_lang = key.partition("-")
+    return "mono" if doc_lang == query_lang else "cross"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **dict(_installed())}
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    return None
