@@ -130,7 +130,11 @@ class TaskResult:
         report: dict[str, Any] = {
             "task": self.task,
             "split": self.split,
-            "encoder": {**self.encoder.to_dict(), "digest": self.encoder.digest},
+            "encoder": {
+                "name": self.encoder.name,
+                "digest": self.encoder.digest,
+                "fingerprint": self.encoder.to_dict(),
+            },
             "metric": MAIN_METRIC,
             "mono": _rounded(matrix.mono),
             "cross": _rounded(matrix.cross),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
@@ -118,18 +118,19 @@ def evaluate(
         cross_interval=_interval(pairs, chosen, "cross"),
         encoded=encoded,
         versions=_versions(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def compare_runs(
     ours: Mapping[str, Scores], theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
 ) -> Comparison:
-    """The paired comparison of two runs, by pair and for the mono and cross means.
+    """The paired comparison of two runs, by pair and for the mono and cross means, over the pairs of the first.
 
     Raises:
-        InvalidArgumentError: the runs differ in pairs or questions.
+        InvalidArgumentError: the second run lacks a pair of the first, or was asked other questions.
     """
+    theirs = {key: scores for key, scores in theirs.items() if key in ours}
     differences = paired_differences(ours, theirs)
     groups = {name: [differences[key] for key in differences if _group(key) == name] for name in ("mono", "cross")}
     means = {

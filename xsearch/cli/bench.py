@@ -1,0 +1,208 @@
+"""``xsearch bench``: how well an encoder finds passages, by published protocols and by language pair."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from xsearch.evaluation.run import OnProgress
+    from xsearch.evaluation.tasks import Task
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What all benchmark commands take."""
+
+    data: Path
+    encoder: str
+    device: str
+    langs: str
+    output: Path | None
+    plot: Path | None
+    per_query: bool
+    baseline: Path | None
+    bootstrap: int
+    seed: int
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages asked for; none means all."""
+        return [lang for lang in self.langs.replace(",", " ").split() if lang]
+
+
+def _shared_options(command: _Command) -> _Command:
+    path = click.Path(path_type=Path)
+    for option in reversed(
+        (
+            click.option(
+                "--data", required=True, type=path, help="Folder or zip archive with the data set's own files."
+            ),
+            click.option("--encoder", default="builtin", show_default=True, help="Name or folder of an encoder."),
+            click.option("--device", default="cpu", show_default=True, help="Where the encoder runs: cpu, cuda ..."),
+            click.option("--langs", default="", metavar="LANG,LANG", help="Only pairs of these languages, e.g. en,de."),
+            click.option("-o", "--output", type=path, help="Write the scores to this file, as JSON."),
+            click.option("--plot", type=path, help="Draw the matrix to this file, as PNG (extra: bench)."),
+            click.option("--per-query", is_flag=True, help="Write every query's score too, to be a --baseline later."),
+            click.option("--baseline", type=path, help="Test against this earlier run (written with --per-query -o)."),
+            click.option(
+                "--bootstrap",
+                default=1000,
+                show_default=True,
+                type=click.IntRange(min=0),
+                help="Resamples for the 95% intervals; 0 for none.",
+            ),
+            click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the resampling."),
+            click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+            click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
+            click.option("-v", "--verbose", is_flag=True, help="Name every stage, also where there is no terminal."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def bench() -> None:
+    """Measure an encoder by a published retrieval protocol.
+
+    Scores are computed as MTEB computes them, by language pair: the first language is that of the contexts, the
+    second that of the questions. nDCG@10 is the main score.
+
+    \b
+    Examples:
+      xsearch bench mlqa --data MLQA_V1.zip
+      xsearch bench xquad --data xquad/ --encoder intfloat/multilingual-e5-small
+    """
+
+
+@bench.command()
+@click.option(
+    "--split",
+    type=click.Choice(["dev", "test"]),
+    default="dev",
+    show_default=True,
+    help="Tune on dev only; MTEB's validation is dev.",
+)
+@_shared_options
+def mlqa(split: str, **given: Any) -> None:
+    """MLQARetrieval: 7 x 7 language pairs, each with its own corpus of Wikipedia contexts.
+
+    The data is MLQA_V1.zip (https://github.com/facebookresearch/MLQA), or a folder with any of its files.
+
+    \b
+    Examples:
+      xsearch bench mlqa --data MLQA_V1.zip
+      xsearch bench mlqa --data MLQA_V1.zip --split test --plot matrix.png -o scores.json
+      xsearch bench mlqa --data MLQA_V1.zip --langs en,de --encoder BAAI/bge-m3 --device cuda
+      xsearch bench mlqa --data MLQA_V1.zip --per-query -o before.json
+      xsearch bench mlqa --data MLQA_V1.zip --encoder ./mine --baseline before.json
+    """
+    from xsearch.evaluation.tasks import Split, load_mlqa
+
+    options = _Options(**given)
+    _run(options, lambda: load_mlqa(options.data, split=Split(split), langs=options.languages))
+
+
+@bench.command()
+@_shared_options
+def xquad(**given: Any) -> None:
+    """XQuADRetrieval: 12 languages, each with its own 240 paragraphs and questions in that language.
+
+    The data is https://github.com/google-deepmind/xquad (xquad.XX.json), as a folder or a zip archive.
+
+    \b
+    Examples:
+      xsearch bench xquad --data xquad/
+      xsearch bench xquad --data xquad.zip --langs de,th --json
+    """
+    from xsearch.evaluation.tasks import load_xquad
+
+    options = _Options(**given)
+    _run(options, lambda: load_xquad(options.data, langs=options.languages))
+
+
+def _run(options: _Options, load_task: Callable[[], Task]) -> None:
+    from xsearch.encoder.load import load_encoder
+    from xsearch.evaluation import heatmap, report
+    from xsearch.evaluation.run import RunOptions, compare_runs, evaluate
+
+    # All that can be wrong with the arguments is found before the long part.
+    for path in (options.output, options.plot):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise click.UsageError(f"The folder of {path} does not exist.")
+    if options.plot is not None:
+        heatmap.check_plotting()
+    task = load_task()
+    baseline = None
+    if options.baseline is not None:
+        baseline = report.read_baseline(options.baseline)
+        report.check_comparable(baseline, task=task.name, split=task.split, pairs=[s.key for s in task.subsets])
+    encoder = load_encoder(options.encoder, device=options.device)
+    with _progress(options) as on_progress:
+        settings = RunOptions(bootstrap=options.bootstrap, seed=options.seed)
+        result = evaluate(task, encoder, options=settings, on_progress=on_progress)
+    comparison = None
+    if baseline is not None:
+        comparison = compare_runs(
+            result.per_query(), baseline.per_query, baseline=baseline.encoder, samples=10_000, seed=options.seed
+        )
+    if not options.quiet:
+        for note in report.truncation_notes(result):
+            click.echo(note, err=True)
+    document = result.to_dict(per_query=options.per_query)
+    if comparison is not None:
+        document["comparison"] = comparison.to_dict()
+    if options.output is not None:
+        report.write_json(document, options.output)
+    if options.plot is not None:
+        heatmap.plot(result, options.plot)
+    if options.as_json:
+        click.echo(report.to_json(document))
+    else:
+        _print(report.render(result, comparison))
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    # Where there is no terminal rich assumes 80 columns, which would fold the wider tables.
+    width = None if sys.stdout.isatty() else 160
+    Console(file=sys.stdout, width=width, highlight=False).print(renderable)
+
+
+@contextmanager
+def _progress(options: _Options) -> Iterator[OnProgress | None]:
+    """Progress on stderr: a bar on a terminal, one line a stage with ``-v``, else nothing."""
+    if options.quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+    elif options.verbose:
+        stages: set[str] = set()
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages.add(stage)
+                click.echo(f"{stage}: {done} of {total}", err=True)
+
+        yield report
+    else:
+        yield None
