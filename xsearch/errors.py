@@ -57,6 +57,10 @@ class ReadError(XsearchError):
         self.line = line
 
 
+class UnreadableError(ReadError):
+    """A file is damaged, encrypted, empty or not what its name says; reading can go on with the next one."""
+
+
 class EncoderError(XsearchError):
     """An encoder could not be loaded or gave what it must not give."""
 

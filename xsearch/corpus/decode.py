@@ -1,0 +1,151 @@
+"""Bytes to text: which encoding, and a strict way through it.
+
+The order is byte-order mark, UTF-8, UTF-16 by its pattern of NULs, and only then statistics (chardet).
+Measured on 61 sentences in 14 languages and their legacy encodings, among them words of two
+characters: chardet 7.7 held to the encodings of the web 59 right, chardetng 59, charset-normalizer 3.5
+under 75 % (it takes Spanish cp1252 for other Latin tables).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+
+from xsearch.errors import ReadError, UnreadableError
+
+SAMPLE_BYTES = 200_000
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Windows writes the wider table under the narrower name; the wider one reads both.
+_WIDER = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
+_UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates and NULs replaced by U+FFFD; offsets do not move.
+
+    JSON can hold them (``"\\ud800"``), and neither UTF-8 nor SQLite's text can.
+    """
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def has_undecoded_bytes(text: str) -> bool:
+    """Whether decoding with ``surrogateescape`` met bytes that do not belong to the encoding."""
+    return _ESCAPED_BYTE.search(text) is not None
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise :class:`ReadError` unless ``encoding`` is one that Python can decode text with."""
+    try:
+        b"".decode(encoding)
+    except LookupError as exc:
+        raise ReadError(
+            encoding,
+            "this is not the name of a text encoding",
+            "A name such as utf-8, cp1252, gb18030 or shift_jis is expected",
+            "Correct --encoding, or leave it out to have the encoding detected",
+        ) from exc
+
+
+def detect_encoding(data: bytes, *, complete: bool) -> str | None:
+    """The Python name of the encoding of ``data``, or None when it is not text.
+
+    Args:
+        data: the whole, or the beginning.
+        complete: False when ``data`` may end inside a character.
+    """
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return name
+    if b"\0" in data[:SAMPLE_BYTES]:
+        return _utf16_without_mark(data[:SAMPLE_BYTES])
+    if _is_utf8(data, complete=complete):
+        return "utf-8"
+    return _by_statistics(data[:SAMPLE_BYTES])
+
+
+def decode(data: bytes, *, source: str, encoding: str | None = None) -> str:
+    """The text of ``data`` without a byte-order mark, line ends as ``\\n``.
+
+    Raises:
+        UnreadableError: ``data`` is not text, or not in the encoding given.
+    """
+    name = encoding or detect_encoding(data, complete=True)
+    if name is None:
+        raise UnreadableError(
+            source,
+            "this is binary data or text in an unknown encoding",
+            "Text is expected in a file of this name",
+            "Pass --encoding if it is text",
+        )
+    try:
+        # A damaged byte in text that is otherwise UTF-8 costs that character, not the document.
+        text = data.decode(name, "strict" if encoding or not name.startswith("utf-8") else "replace")
+    except UnicodeDecodeError as exc:
+        raise UnreadableError(
+            source,
+            f"byte {exc.start} is not valid {name}",
+            "All bytes must belong to one encoding",
+            "Pass the right --encoding",
+        ) from exc
+    return clean(text.removeprefix("\ufeff")).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_utf8(data: bytes, *, complete: bool) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data, final=complete)
+    except UnicodeDecodeError:
+        # A file cut short or with a stray byte is still UTF-8 when its other characters say so: text in
+        # another encoding forms a valid sequence of two or more bytes only by rare accident.
+        text = data.decode("utf-8", "replace")
+        damaged = text.count("\ufffd")
+        whole = len(_BEYOND_ASCII.findall(text)) - damaged
+        return whole >= 10 * damaged
+    return True
+
+
+def _utf16_without_mark(data: bytes) -> str | None:
+    """``utf-16-le`` or ``utf-16-be`` when NULs stand on one side only and the text is plausible."""
+    odd = data[1::2].count(0)
+    even = data[0::2].count(0)
+    if min(odd, even) * 20 > max(odd, even):
+        return None
+    name = "utf-16-le" if odd > even else "utf-16-be"
+    text = data[: len(data) // 2 * 2].decode(name, "replace")
+    strange = sum(
+        1
+        for char in text
+        if (unicodedata.category(char) in {"Cc", "Cn", "Co", "Cs"} and char not in "\t\n\r\f") or char == "\ufffd"
+    )
+    return name if strange * 100 <= len(text) else None
+
+
+def _by_statistics(sample: bytes) -> str | None:
+    import chardet  # here: 50 ms, and most files are UTF-8
+
+    guess = chardet.detect(sample, encoding_era=chardet.EncodingEra.MODERN_WEB)["encoding"]
+    if guess is None:
+        return None
+    try:
+        name = codecs.lookup(guess).name
+    except LookupError:
+        return None
+    return _WIDER.get(name, name)
