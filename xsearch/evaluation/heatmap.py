@@ -80,12 +80,15 @@ def _bars(result: TaskResult) -> Figure:
     for row, pair in enumerate(pairs):
         value = 100 * pair.scores[MAIN_METRIC]
         axes.barh(row, value, height=0.72, color="#31688e")
+        reach = value
         if pair.interval is not None:
-            axes.hlines(row, 100 * pair.interval.low, 100 * pair.interval.high, color=_INK, lw=1.2)
-        axes.text(1.0, row, f"{value:.1f}", va="center", fontsize=9, color="white", fontweight="bold")
+            reach = 100 * pair.interval.high
+            axes.hlines(row, 100 * pair.interval.low, reach, color=_INK, lw=1.2)
+        axes.text(reach + 1.2, row, f"{value:.1f}", va="center", fontsize=9, color=_INK)
     axes.set_yticks(range(len(pairs)), [pair.doc_lang for pair in pairs])
     axes.set_ylim(len(pairs) - 0.4, -0.6)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(0, 107)  # room for the figure beside a bar of 100
+    axes.set_xticks(range(0, 101, 20))
     axes.set_ylabel("language", fontsize=10, color=_INK)
     axes.set_xlabel("nDCG@10 × 100, with its 95% interval", fontsize=9, color=_INK)
     axes.tick_params(axis="y", length=0, labelcolor=_INK)

@@ -1,0 +1,159 @@
+"""``xsearch bench``: what it prints where, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.evaluation.conftest import EN, EN_Q, FakeEncoder, mlqa_files, squad, write_files
+from xsearch.cli.bench import bench
+from xsearch.errors import EvaluationError, XsearchError
+
+__all__ = ["mlqa_files", "write_files"]  # fixtures
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Stands in for the loading of encoders; records what was asked for. A name ``noisy`` gives a worse encoder."""
+    calls: list[tuple[str, str]] = []
+
+    def load_encoder(name: str = "builtin", *, device: str = "cpu") -> FakeEncoder:
+        calls.append((name, device))
+        return FakeEncoder(name=name, noise=0.6 if name == "noisy" else 0.0)
+
+    module = ModuleType("xsearch.encoder.load")
+    module.load_encoder = load_encoder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "xsearch.encoder.load", module)
+    return calls
+
+
+@pytest.fixture
+def run(asked: list[tuple[str, str]]) -> Run:
+    def invoke(*args: object) -> Result:
+        return CliRunner().invoke(bench, [str(arg) for arg in args])
+
+    return invoke
+
+
+@pytest.fixture
+def data(mlqa_files: Mapping[str, Any], write_files: Callable[[Mapping[str, Any]], Path]) -> Path:
+    return write_files(mlqa_files)
+
+
+def refusal(result: Result) -> XsearchError:
+    assert result.exit_code == 1
+    assert isinstance(result.exception, XsearchError)
+    return result.exception
+
+
+def test_the_table_is_on_stdout_and_notes_on_stderr(run: Run, data: Path, asked: list[tuple[str, str]]) -> None:
+    result = run("mlqa", "--data", data, "--device", "cuda:1")
+    assert result.exit_code == 0, result.output
+    assert asked == [("builtin", "cuda:1")]
+    assert "MLQARetrieval (dev), builtin" in result.stdout
+    assert "mono 100.0 [100.0, 100.0]   cross 100.0 [100.0, 100.0]" in result.stdout
+    assert result.stderr == "en: 1 of 4 documents are longer than 8 tokens and were cut\n"
+
+
+def test_quiet_and_verbose(run: Run, data: Path) -> None:
+    assert run("mlqa", "--data", data, "-q").stderr == ""
+    assert "encoding documents (de): 0 of 8" in run("mlqa", "--data", data, "-v").stderr
+
+
+def test_json_on_stdout_and_in_a_file(run: Run, data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    result = run("mlqa", "--data", data, "--json", "-o", path, "--encoder", "noisy", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert json.loads(path.read_text()) == report
+    assert report["encoder"]["name"] == "noisy"
+    assert 0 < report["pairs"]["en-de"]["ndcg@10"] < 1
+    assert "per_query" not in report
+    again = json.loads(run("mlqa", "--data", data, "--json", "--encoder", "noisy", "--seed", "3").stdout)
+    assert {**again, "date": ""} == {**report, "date": ""}
+
+
+def test_langs(run: Run, data: Path) -> None:
+    report = json.loads(run("mlqa", "--data", data, "--json", "--langs", "en").stdout)
+    assert list(report["pairs"]) == ["en-en"]
+    assert report["cross"] is None
+    assert run("mlqa", "--data", data, "--langs", "de, eng").exit_code == 0
+
+
+def test_a_baseline(run: Run, data: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    assert run("mlqa", "--data", data, "--encoder", "noisy", "--per-query", "-o", before, "-q").exit_code == 0
+    result = run("mlqa", "--data", data, "--baseline", before)
+    assert result.exit_code == 0, result.output
+    assert "Against noisy" in result.stdout
+    report = json.loads(run("mlqa", "--data", data, "--baseline", before, "--json").stdout)
+    comparison = report["comparison"]
+    assert comparison["baseline"]["name"] == "noisy"
+    noisy = json.loads(before.read_text())
+    assert comparison["cross"]["mean"] == pytest.approx(report["cross"] - noisy["cross"], abs=2e-5)
+    assert list(comparison["pairs"]) == ["de-de", "de-en", "en-de", "en-en"]
+
+
+def test_a_baseline_of_another_task_is_refused_before_the_run(
+    run: Run, data: Path, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    (tmp_path / "xquad.en.json").write_text(json.dumps(squad([(EN[0], [("1", EN_Q[0])])])))
+    before = tmp_path / "before.json"
+    assert run("xquad", "--data", tmp_path, "--per-query", "-o", before).exit_code == 0
+    asked.clear()
+    assert "is of XQuADRetrieval validation" in str(refusal(run("mlqa", "--data", data, "--baseline", before)))
+    assert asked == []
+
+
+def test_xquad(run: Run, tmp_path: Path) -> None:
+    rows = [(context, [(f"id{i}", EN_Q[i])]) for i, context in enumerate(EN)]
+    (tmp_path / "xquad.en.json").write_text(json.dumps(squad(rows)))
+    result = run("xquad", "--data", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "XQuADRetrieval (validation), builtin" in result.stdout
+    assert "mono 100.0" in result.stdout
+    report = json.loads(run("xquad", "--data", tmp_path, "--json").stdout)
+    assert (report["mono"], report["cross"], report["pairs"]["en-en"]["queries"]) == (1.0, None, 4)
+
+
+def test_a_plot(run: Run, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    assert run("mlqa", "--data", data, "--plot", tmp_path / "matrix.png").exit_code == 0
+    assert (tmp_path / "matrix.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_usage_errors(run: Run, data: Path, tmp_path: Path) -> None:
+    assert run("mlqa").exit_code == 2
+    assert run("mlqa", "--data", data, "--split", "train").exit_code == 2
+    assert run("mlqa", "--data", data, "--bootstrap", "-1").exit_code == 2
+    result = run("mlqa", "--data", data, "-o", tmp_path / "absent" / "scores.json")
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+def test_errors_of_ours_reach_the_entry_point(run: Run, data: Path, tmp_path: Path) -> None:
+    error = refusal(run("mlqa", "--data", tmp_path / "absent"))
+    assert isinstance(error, EvaluationError)
+    assert "is not there" in str(error)
+    assert "--split dev" in str(refusal(run("mlqa", "--data", data, "--split", "test")))
+
+
+@pytest.mark.parametrize("command", ["mlqa", "xquad"])
+def test_help_has_examples(run: Run, command: str) -> None:
+    assert f"  xsearch bench {command} --data" in run(command, "--help").stdout
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    heavy = ["numpy", "torch", "faiss", "rich", "matplotlib", "onnxruntime"]
+    code = f"import sys, xsearch.cli.bench; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
