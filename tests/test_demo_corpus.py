@@ -186,6 +186,18 @@ def _runs(text: str, *, lang: str) -> set[str]:
     return {" ".join(words[i : i + RUN_WORDS]) for i in range(len(words) - RUN_WORDS + 1)}
 
 
+def test_runs_ignore_case_and_punctuation_but_keep_vowel_signs() -> None:
+    assert _runs("One, two; THREE four - five six. Seven “eight” nine", lang="en") == {
+        "one two three four five six seven eight",
+        "two three four five six seven eight nine",
+    }
+    assert _runs("यह एक छोटा सा वाक्य है जो पूरा", lang="hi") == {"यह एक छोटा सा वाक्य है जो पूरा"}
+    assert _runs("一二三四，五六七八。九十甲乙\n丙丁戊己庚", lang="zh") == {
+        "一二三四五六七八九十甲乙丙丁戊己",
+        "二三四五六七八九十甲乙丙丁戊己庚",
+    }
+
+
 def test_counts_by_format_language_and_topic() -> None:
     texts = _texts()
     assert Counter(text.kind for text in texts) == FORMATS
@@ -282,7 +294,11 @@ def test_queries_have_to_cross_languages() -> None:
 
 
 def test_readme_shows_the_true_table() -> None:
-    assert readme_table() in _read(DEMO / "README.md")
+    readme = _read(DEMO / "README.md")
+    assert readme_table() in readme
+    assert f"{len(_queries())} questions" in readme
+    for kind, words in (("md", "Markdown"), ("txt", "plain text"), ("html", "articles as"), ("jsonl", "short notes,")):
+        assert f"| {FORMATS[kind]} {words}" in readme
 
 
 @pytest.mark.shared
