@@ -139,7 +139,7 @@ _IMPLIED = {"ja": {"Jpan", "Hira", "Kana", "Hrkt", "Hani"}, "ko": {"Kore", "Hang
 _NO_SCRIPT = frozenset({"Zyyy", "Zinh", "Zzzz", "Zxxx"})
 _HANT_REGIONS = frozenset({"TW", "HK", "MO"})
 
-_SUBTAG = re.compile(r"[A-Za-z0-9]{1,8}")
+_SUBTAG = re.compile(r"[a-z0-9]{1,32}")  # 8 in BCP-47; longer words are names we do not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,8 @@ def canonical_tag(code: str) -> str:
     if named is not None:
         return named.code
     subtags = re.split(r"[-_]", text)
-    if not all(_SUBTAG.fullmatch(subtag) for subtag in subtags) and text not in _ALIASES:
-        raise _malformed(code)
-    if not subtags[0].isalpha():
+    well_formed = subtags[0].isalpha() and all(_SUBTAG.fullmatch(subtag) for subtag in subtags)
+    if not well_formed and text not in _ALIASES:
         raise _malformed(code)
     return _compose(subtags)
 
