@@ -1,9 +1,9 @@
 """Bytes to text: which encoding, and a strict way through it.
 
 The order is byte-order mark, UTF-8, UTF-16 by its pattern of NULs, and only then statistics (chardet).
-Measured on 61 sentences in 14 languages and their legacy encodings, among them words of two
-characters: chardet 7.7 held to the encodings of the web 59 right, chardetng 59, charset-normalizer 3.5
-under 75 % (it takes Spanish cp1252 for other Latin tables).
+Measured on 61 texts in 17 languages and their legacy encodings, from words of two characters to
+paragraphs: chardet 7.7 held to the encodings of the web gets 59 right, chardetng 0.3.5 59, and
+charset-normalizer 3.5.2 40 (44 held to the same encodings): it misses Spanish in cp1252.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections import Counter
 
 from xsearch.errors import ReadError, UnreadableError
 
@@ -76,7 +77,7 @@ def detect_encoding(data: bytes, *, complete: bool) -> str | None:
         if data.startswith(mark):
             return name
     if b"\0" in data[:SAMPLE_BYTES]:
-        return _utf16_without_mark(data[:SAMPLE_BYTES])
+        return _with_nuls(data[:SAMPLE_BYTES], complete=complete and len(data) <= SAMPLE_BYTES)
     if _is_utf8(data, complete=complete):
         return "utf-8"
     return _by_statistics(data[:SAMPLE_BYTES])
@@ -122,20 +123,29 @@ def _is_utf8(data: bytes, *, complete: bool) -> bool:
     return True
 
 
-def _utf16_without_mark(data: bytes) -> str | None:
-    """``utf-16-le`` or ``utf-16-be`` when NULs stand on one side only and the text is plausible."""
-    odd = data[1::2].count(0)
-    even = data[0::2].count(0)
-    if min(odd, even) * 20 > max(odd, even):
-        return None
-    name = "utf-16-le" if odd > even else "utf-16-be"
-    text = data[: len(data) // 2 * 2].decode(name, "replace")
-    strange = sum(
-        1
-        for char in text
-        if (unicodedata.category(char) in {"Cc", "Cn", "Co", "Cs"} and char not in "\t\n\r\f") or char == "\ufffd"
-    )
-    return name if strange * 100 <= len(text) else None
+def _with_nuls(data: bytes, *, complete: bool) -> str | None:
+    """The encoding of bytes with NULs among them: UTF-16 without a mark, UTF-8 with stray NULs, or no text."""
+    if _is_utf8(data, complete=complete):
+        if data.count(0) < 0.01 * len(data):
+            return "utf-8"
+        # UTF-16 can be valid UTF-8 in scripts up to U+1FFF; then half of its bytes are control characters.
+        if sum(map(data.count, range(32))) < 0.35 * len(data):
+            return None
+    name = min(("utf-16-le", "utf-16-be"), key=lambda name: _strangeness(data, name))
+    strange, _ = _strangeness(data, name)
+    return name if strange <= 0.01 else None
+
+
+def _strangeness(data: bytes, encoding: str) -> tuple[float, int]:
+    """The share of characters that no text holds, and less the spaces and line ends; less is likelier.
+
+    The wrong byte order puts one character in eight among surrogates, private and unassigned ones.
+    """
+    text = data[: len(data) // 2 * 2].decode(encoding, "replace")
+    categories = Counter(map(unicodedata.category, text))
+    strange = sum(categories[name] for name in ("Cc", "Cn", "Co", "Cs")) + text.count("\ufffd")
+    strange -= sum(text.count(char) for char in "\t\n\r\f")
+    return strange / max(len(text), 1), -sum(text.count(char) for char in " \n\u3000")
 
 
 def _by_statistics(sample: bytes) -> str | None:

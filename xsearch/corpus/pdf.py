@@ -37,7 +37,9 @@ def read_pdf(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Doc
     if not text:
         yield Skipped(path, f"no text on its {len(pdf.pages)} pages: scanned images need OCR first")
     elif is_reversed(text):
-        yield Skipped(path, "its right-to-left text comes out reversed: the file stores it in visual order")
+        yield Skipped(
+            path, "its right-to-left text comes out with its letters in reverse, and no question would find it"
+        )
     else:
         metadata = {"pages": len(pdf.pages)} | ({"author": pdf.author} if pdf.author else {})
         yield Document(path, text, pdf.title, options.lang, path, metadata)

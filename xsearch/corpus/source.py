@@ -102,7 +102,7 @@ def read_source(
         return _storable(read_hub(source, options))
     alone = _is_alone(source)
     families = {_family(path) for path in _paths(source) if isinstance(path, str)}
-    for family in _FAMILIES + (_SAVED_DATASET,):
+    for family in (*_FAMILIES, _SAVED_DATASET):
         if family in families and family.needs is not None:
             extras.require(family.needs)
     return chain.from_iterable(_read(found, options, report, alone) for found in _paths(source))

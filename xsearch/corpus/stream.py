@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class ByteStream(io.RawIOBase):
         self._raw = raw
         self._on_bytes = on_bytes
         self._ahead = b""
+        self._failure: Exception | None = None
 
     def sample(self, *, wait: bool) -> bytes:
         """The first bytes, which stay to be read; at most ``CHUNK_BYTES`` of them.
@@ -41,7 +43,11 @@ class ByteStream(io.RawIOBase):
                 made to wait for bytes its writer has yet to think of.
         """
         while len(self._ahead) < CHUNK_BYTES:
-            chunk = self._fetch(CHUNK_BYTES - len(self._ahead))
+            try:
+                chunk = self._fetch(CHUNK_BYTES - len(self._ahead))
+            except (OSError, EOFError, zlib.error) as exc:
+                self._failure = exc  # told when reading gets there: what stands before it is good
+                break
             self._ahead += chunk
             if not chunk or not wait:
                 break
@@ -62,6 +68,8 @@ class ByteStream(io.RawIOBase):
         return len(chunk)
 
     def _fetch(self, size: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         # read1 gives what is there; read would wait for a pipe to fill the whole buffer.
         chunk = self._raw.read1(size) if isinstance(self._raw, io.BufferedIOBase) else self._raw.read(size)
         if chunk:
