@@ -119,7 +119,7 @@ def _is_utf8(data: bytes, *, complete: bool) -> bool:
         text = data.decode("utf-8", "replace")
         damaged = text.count("\ufffd")
         whole = len(_BEYOND_ASCII.findall(text)) - damaged
-        return whole >= 10 * damaged
+        return whole >= 4 * damaged
     return True
 
 
