@@ -1,0 +1,216 @@
+"""The encoder that ships with xsearch: ONNX Runtime and tokenizers alone, no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsearch.encoder.fingerprint import Fingerprint, hash_files
+from xsearch.encoder.protocol import OnProgress, Vectors, unit_vectors
+from xsearch.errors import EncoderError, EncoderNotFoundError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+MINI_FOLDER = Path(__file__).parent / "mini"
+CONFIG_FILE = "xsearch_encoder.json"
+# Padded tokens a batch. Measured on 2 cores: 1,024 stay in the cache; 4,096 take 1.4 times as long per token.
+BATCH_TOKENS = 1024
+# Texts tokenised and sorted by length at a time; bounds memory.
+CHUNK_TEXTS = 4096
+TokenIds = list[int]
+
+
+class BuiltinEncoder:
+    """An encoder exported to ONNX (:mod:`xsearch.encoder.export`), run on the CPU.
+
+    Several batches run at once, each on one thread: on few cores that is faster than several threads a batch.
+    Texts are sorted by length, so little is padded, and a batch holds up to ``BATCH_TOKENS`` tokens.
+
+    Args:
+        folder: holds ``model.onnx``, ``tokenizer.json`` and ``xsearch_encoder.json``; the one in the package by default.
+        threads: batches at once; by default the processors that this process may use.
+
+    Raises:
+        EncoderNotFoundError: a file of the folder is missing.
+        EncoderError: a file of the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path = MINI_FOLDER, *, threads: int | None = None) -> None:
+        self._folder = folder
+        self._threads = threads or _available_processors()
+        for name in ("model.onnx", "tokenizer.json", CONFIG_FILE):
+            if not (folder / name).is_file():
+                raise EncoderNotFoundError(
+                    f"The encoder folder {folder} has no {name}",
+                    "It must hold model.onnx, tokenizer.json and xsearch_encoder.json",
+                    "Install xsearch again, or name another folder with --encoder",
+                )
+        try:
+            self._config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            self.dim: int = self._config["dim"]
+            self.max_tokens: int = self._config["max_tokens"]
+            self._query_prompt: str = self._config["query_prompt"]
+            self._passage_prompt: str = self._config["passage_prompt"]
+            self._config["sha256"]["model.onnx"], self._config["sha256"]["tokenizer.json"], self._config["dtype"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise EncoderError(
+                f"{folder / CONFIG_FILE} is not a valid encoder configuration: {exc!r}",
+                "It must be JSON with dim, max_tokens, dtype, query_prompt, passage_prompt and sha256",
+                "Export the encoder anew",
+            ) from exc
+        # These take the better part of a cold start, and none holds Python's lock for long.
+        with ThreadPoolExecutor(2) as pool:
+            session, tokenizer = pool.submit(self._load_session), pool.submit(self._load_tokenizer)
+            self._session: InferenceSession = session.result()
+            self._tokenizer: Tokenizer = tokenizer.result()
+        self._first = self._special("[CLS]")
+        self._last = self._special("[SEP]")
+        self._query_prefix = self._prompt_ids(self._query_prompt)
+        self._passage_prefix = self._prompt_ids(self._passage_prompt)
+        self.overhead_tokens = 2 + len(self._passage_prefix)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The identity of the weights and of all that shapes the vectors."""
+        return Fingerprint(
+            name="builtin" if self._folder == MINI_FOLDER else str(self._folder),
+            weights=self._config["sha256"]["model.onnx"],
+            tokenizer=self._config["sha256"]["tokenizer.json"],
+            pooling="mean",
+            query_prompt=self._query_prompt,
+            passage_prompt=self._passage_prompt,
+            max_tokens=self.max_tokens,
+            dim=self.dim,
+            dtype=self._config["dtype"],
+        )
+
+    def encode_queries(self, texts: Sequence[str], *, on_progress: OnProgress | None = None) -> Vectors:
+        """``(n, dim) float32, rows L2-normalised``, in the order of ``texts``."""
+        return self._encode(texts, self._query_prefix, on_progress)
+
+    def encode_passages(self, texts: Sequence[str], *, on_progress: OnProgress | None = None) -> Vectors:
+        """``(n, dim) float32, rows L2-normalised``, in the order of ``texts``."""
+        return self._encode(texts, self._passage_prefix, on_progress)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
+        """For each passage its contextual token vectors, ``(tokens, dim) float32``, special tokens and prompt left out."""
+        ids = self._token_ids(texts, self._passage_prefix)
+        vectors: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(ids)
+        skip = 1 + len(self._passage_prefix)
+        for places in _batches([len(row) for row in ids]):
+            output = self._run([ids[place] for place in places], "token_vectors")
+            for row, place in enumerate(places):
+                vectors[place] = output[row, skip : len(ids[place]) - 1].copy()
+        return vectors
+
+    def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """For each text the character span of every token; nothing is cut."""
+        encodings = self._tokenizer.encode_batch(_encodable(texts), add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
+
+    def _encode(self, texts: Sequence[str], prefix: TokenIds, on_progress: OnProgress | None) -> Vectors:
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for start in range(0, len(texts), CHUNK_TEXTS):
+                ids = self._token_ids(texts[start : start + CHUNK_TEXTS], prefix)
+                batches = list(_batches([len(row) for row in ids]))
+                pending = pool.map(
+                    lambda places, ids=ids: self._run([ids[p] for p in places], "sentence_vectors"), batches
+                )
+                for places, output in zip(batches, pending, strict=True):
+                    vectors[start + places] = output
+                    if on_progress is not None:
+                        on_progress(len(places))
+        return unit_vectors(vectors)
+
+    def _run(self, ids: Sequence[TokenIds], output: str) -> Vectors:
+        longest = max(len(row) for row in ids)
+        padded = np.zeros((len(ids), longest), dtype=np.int64)
+        mask = np.zeros((len(ids), longest), dtype=np.int64)
+        for place, row in enumerate(ids):
+            padded[place, : len(row)] = row
+            mask[place, : len(row)] = 1
+        result: Vectors = self._session.run([output], {"input_ids": padded, "attention_mask": mask})[0]
+        return result
+
+    def _token_ids(self, texts: Sequence[str], prefix: TokenIds) -> list[TokenIds]:
+        room = self.max_tokens - 2 - len(prefix)
+        encodings = self._tokenizer.encode_batch_fast(_encodable(texts), add_special_tokens=False)
+        return [[self._first, *prefix, *encoding.ids[:room], self._last] for encoding in encodings]
+
+    def _prompt_ids(self, prompt: str) -> TokenIds:
+        ids: TokenIds = self._tokenizer.encode(prompt, add_special_tokens=False).ids if prompt else []
+        return ids
+
+    def _special(self, token: str) -> int:
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise EncoderError(
+                f"The tokenizer in {self._folder} has no token {token}",
+                "A BERT tokenizer has [CLS] and [SEP]",
+                "Export the encoder anew",
+            )
+        return int(number)
+
+    def _load_session(self) -> InferenceSession:
+        import onnxruntime
+
+        path = self._checked("model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def _load_tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self._checked("tokenizer.json")))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def _checked(self, name: str) -> Path:
+        """The path of a file whose bytes are those that were exported; a damaged one could crash its parser."""
+        path = self._folder / name
+        found, expected = hash_files(path), self._config["sha256"][name]
+        if found != expected:
+            raise EncoderError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}..., not {expected[:12]}...",
+                f"It must be the file that {CONFIG_FILE} beside it describes",
+                "Install xsearch again, or export the encoder anew",
+            )
+        return path
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
+    """Places of texts that go together: longest first, up to ``BATCH_TOKENS`` padded tokens a batch."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, BATCH_TOKENS // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def _encodable(texts: Sequence[str]) -> list[str]:
+    """Texts that UTF-8 can hold: a lone surrogate becomes U+FFFD, which is as long."""
+    return [
+        text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts
+    ]
+
+
+def _available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,31 @@
+"""An encoder by its name: the built-in one, an exported folder, or any model of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xsearch.encoder.builtin import CONFIG_FILE, BuiltinEncoder
+from xsearch.encoder.protocol import Encoder
+
+BUILTIN = "builtin"
+
+
+def load_encoder(name: str = BUILTIN, *, device: str = "cpu") -> Encoder:
+    """The encoder of that name.
+
+    Args:
+        name: ``builtin``; the folder of an exported encoder; or the folder or hub name of a sentence-transformers or
+            Hugging Face model (needs the extra ``hub``).
+        device: ``cpu``, ``cuda`` or ``cuda:1``; the built-in encoder runs on the CPU whatever it says.
+
+    Raises:
+        EncoderNotFoundError: there is no such model.
+        MissingExtraError: it needs the extra ``hub``.
+    """
+    if name == BUILTIN:
+        return BuiltinEncoder()
+    if (Path(name) / CONFIG_FILE).is_file():
+        return BuiltinEncoder(Path(name))
+    from xsearch.encoder.hub import HubEncoder
+
+    return HubEncoder(name, device=device)

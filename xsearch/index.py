@@ -1,0 +1,395 @@
+"""The index: create it, open it, put documents in, search it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from xsearch.encoder.fingerprint import Fingerprint, check_same
+from xsearch.encoder.load import BUILTIN, load_encoder
+from xsearch.encoder.protocol import Encoder
+from xsearch.errors import IndexExistsError, IndexNotFoundError, InvalidArgumentError, SettingsMismatchError
+from xsearch.ingest import DuplicatePolicy, IngestOptions, IngestReport, ingest
+from xsearch.records import Document, Hits, Query
+from xsearch.search.retrieve import SearchOptions, retrieve
+from xsearch.store.catalog import (
+    CATALOG_FILE,
+    Catalog,
+    documents,
+    passages,
+    read_segments,
+    read_setting,
+    runs,
+    sqlite_url,
+)
+from xsearch.store.snapshot import Snapshot
+from xsearch.store.vectors import VECTORS_FOLDER, open_segment
+from xsearch.store.writer import Interrupted, Writer, open_writer
+from xsearch.text.passages import PassageLimits
+
+# Half a page: long enough to hold an answer with its context, short enough to be about one thing.
+DEFAULT_PASSAGE_TOKENS = 160
+ITERATE_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index holds and how it was built.
+
+    Attributes:
+        languages: passages by BCP-47 tag, most first.
+        size: bytes on disk.
+        unfinished: when the last indexing run began, if it was interrupted.
+    """
+
+    path: str
+    documents: int
+    passages: int
+    languages: dict[str, int]
+    size: int
+    segments: int
+    passage_tokens: int
+    fingerprint: Fingerprint
+    generation: int
+    unfinished: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON-serialisable values."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {**fields, "fingerprint": self.fingerprint.to_dict()}
+
+
+class IndexingRun:
+    """A run that writes to an index and holds it for itself; from :meth:`Index.run`.
+
+    Attributes:
+        interrupted: the earlier run over the same sources that this one takes up, where there was one.
+    """
+
+    def __init__(self, writer: Writer, encoder: Encoder, limits: PassageLimits) -> None:
+        self._writer = writer
+        self._encoder = encoder
+        self._limits = limits
+        self.interrupted: Interrupted | None = writer.interrupted
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        origin: str = "",
+        on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE,
+        on_done: Callable[[int], None] | None = None,
+    ) -> IngestReport:
+        """Takes in documents; unchanged ones are not encoded again.
+
+        Args:
+            origin: the SOURCE they come under, one of those that the run was opened with.
+            on_duplicate: what to do with an id met before in this run.
+            on_done: called with the number of documents that are dealt with since the last call.
+        """
+        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=origin)
+        return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
+
+    def prune(self) -> int:
+        """Deletes documents that came under this run's sources before and were not met now; returns how many."""
+        return self._writer.prune()
+
+
+class Index:
+    """Documents of any language, and search over them; a context manager.
+
+    >>> with Index.open("indexes/news") as index:
+    ...     for hit in index.search("Wer hat den Vertrag unterschrieben?", k=5):
+    ...         print(hit.score, hit.doc_lang, hit.text)
+
+    Any number of processes may read an index while one writes; a search sees the last commit. Methods may be called
+    from several threads.
+    """
+
+    def __init__(self, path: Path, catalog: Catalog, encoder: Encoder | None, *, device: str = "cpu") -> None:
+        self._path = path
+        self._catalog = catalog
+        self._device = device
+        self._lock = threading.RLock()
+        self._snapshot: Snapshot | None = None
+        with catalog.reading() as connection:
+            self.fingerprint = Fingerprint.from_dict(read_setting(connection, "fingerprint"))
+            self.passage_tokens: int = read_setting(connection, "passage_tokens")
+            self._encoder_name: str = read_setting(connection, "encoder")
+        if encoder is not None:
+            check_same(self.fingerprint, encoder.fingerprint, index=str(path))
+        self._given_encoder = encoder
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Encoder | str = BUILTIN,
+        passage_tokens: int | None = None,
+        device: str = "cpu",
+    ) -> Self:
+        """A new, empty index.
+
+        Args:
+            path: its folder; must not be there, or be empty.
+            encoder: an encoder, or the name or folder of one.
+            passage_tokens: how long passages may be, in the encoder's tokens; 160 by default, or what the encoder reads.
+
+        Raises:
+            IndexExistsError: there is something at ``path``.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise IndexExistsError(
+                f"{path} is there already", "A new index needs a folder of its own", "Open it, or choose another name"
+            )
+        name = encoder if isinstance(encoder, str) else encoder.fingerprint.name
+        loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        limits = _limits(loaded, passage_tokens or min(DEFAULT_PASSAGE_TOKENS, loaded.max_tokens))
+        (path / VECTORS_FOLDER).mkdir(parents=True, exist_ok=True)
+        catalog = Catalog(sqlite_url(path), place=str(path / CATALOG_FILE))
+        catalog.create({"fingerprint": loaded.fingerprint.to_dict(), "encoder": name, "passage_tokens": limits.target})
+        return cls(path, catalog, loaded, device=device)
+
+    @classmethod
+    def open(cls, path: str | Path, *, encoder: Encoder | str | None = None, device: str = "cpu") -> Self:
+        """The index in a folder.
+
+        Args:
+            encoder: an encoder, or the name or folder of one; by default the one it was built with, loaded when needed.
+
+        Raises:
+            IndexNotFoundError: there is no index.
+            IndexDamagedError, IndexTooNewError: there is one that cannot be read.
+            FingerprintMismatchError: it was built with another encoder.
+        """
+        path = Path(path)
+        if not (path / CATALOG_FILE).is_file():
+            raise IndexNotFoundError(
+                f"There is no index at {path}",
+                f"An index is a folder with a {CATALOG_FILE}",
+                "See what there is with: xsearch list; build one with: xsearch index NAME SOURCE",
+            )
+        catalog = Catalog(sqlite_url(path), place=str(path / CATALOG_FILE))
+        catalog.check()
+        loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        return cls(path, catalog, loaded, device=device)
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._path
+
+    @property
+    def encoder(self) -> Encoder:
+        """The index's encoder; loaded at the first use.
+
+        Raises:
+            FingerprintMismatchError: the model of that name has changed since the index was built.
+        """
+        with self._lock:
+            if self._given_encoder is None:
+                loaded = load_encoder(self._encoder_name, device=self._device)
+                check_same(self.fingerprint, loaded.fingerprint, index=str(self._path))
+                self._given_encoder = loaded
+            return self._given_encoder
+
+    @contextmanager
+    def run(self, sources: Sequence[str] = (), *, passage_tokens: int | None = None) -> Iterator[IndexingRun]:
+        """A run that writes; nobody else can until the block is left. Left by an error, it counts as interrupted.
+
+        Args:
+            sources: where the documents come from; a later run over the same takes up an interrupted one.
+            passage_tokens: refused where the index was built with another number.
+
+        Raises:
+            IndexLockedError: somebody else is writing.
+            SettingsMismatchError: the index holds passages of another length.
+        """
+        if passage_tokens is not None and passage_tokens != self.passage_tokens:
+            raise SettingsMismatchError(
+                f"The index {self._path} was built with passages of {self.passage_tokens} tokens, not {passage_tokens}",
+                "All passages of an index are cut alike",
+                "Leave out --passage-tokens, or build another index; or start over with --rebuild",
+            )
+        encoder = self.encoder
+        with open_writer(self._path, self._catalog, sources) as writer:
+            yield IndexingRun(writer, encoder, _limits(encoder, self.passage_tokens))
+            writer.finish()
+
+    def add(
+        self, documents: Iterable[Document], *, on_duplicate: DuplicatePolicy | str = DuplicatePolicy.REPLACE
+    ) -> IngestReport:
+        """Takes in documents: new ids are added, known ids with another text are replaced, the rest is left alone.
+
+        Args:
+            on_duplicate: what to do with an id that comes twice: ``replace``, ``skip`` or ``error``.
+
+        Raises:
+            IndexLockedError: somebody else is writing.
+            DuplicateDocumentError: an id came twice and the policy is ``error``; what came before is committed.
+        """
+        policy = _policy(on_duplicate)
+        with self.run() as run:
+            return run.add(documents, on_duplicate=policy)
+
+    def delete(self, doc_ids: Iterable[str]) -> int:
+        """Deletes documents from every later answer; returns how many there were."""
+        wanted = list(dict.fromkeys(doc_ids))
+        with open_writer(self._path, self._catalog) as writer:
+            count = sum(
+                writer.delete(wanted[start : start + ITERATE_ROWS]) for start in range(0, len(wanted), ITERATE_ROWS)
+            )
+            writer.finish()
+        return count
+
+    def search(
+        self,
+        query: str | Query,
+        *,
+        k: int = 10,
+        langs: Sequence[str] = (),
+        where: str = "",
+        mark: bool = False,
+    ) -> Hits:
+        """The ``k`` passages nearest to the query, in any language.
+
+        Args:
+            langs: only passages in these languages, e.g. ``["de", "zh"]``.
+            where: only documents that fit, e.g. ``"year >= 2000 and source = 'wiki'"``.
+            mark: whether each hit says which of its sentences is nearest to the query.
+        """
+        return self.search_many([query], SearchOptions(k=k, langs=langs, where=where, mark=mark))[0]
+
+    def search_many(self, queries: Sequence[str | Query], options: SearchOptions | None = None) -> list[Hits]:
+        """The hits of each query, on one state of the index; faster than one by one."""
+        asked = [Query(str(n), query) if isinstance(query, str) else query for n, query in enumerate(queries, 1)]
+        encoder = self.encoder
+        with self._lock:
+            return retrieve(self._fresh_snapshot(), encoder, asked, options or SearchOptions())
+
+    def get(self, doc_id: str) -> Document | None:
+        """The document with this id, as stored, or ``None``."""
+        with self._catalog.reading() as connection:
+            row = connection.execute(_document_query().where(documents.c.doc_id == doc_id)).one_or_none()
+        return None if row is None else _document(row)
+
+    def __iter__(self) -> Iterator[Document]:
+        """All documents, in the order in which they were added, on one state of the index."""
+        with self._catalog.reading() as connection:
+            for row in connection.execute(_document_query().order_by(documents.c.doc_key)).yield_per(ITERATE_ROWS):
+                yield _document(row)
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+        with self._catalog.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(documents)).scalar_one())
+
+    def info(self) -> IndexInfo:
+        """What the index holds and how it was built."""
+        count = sa.func.count()
+        with self._catalog.reading() as connection:
+            by_language = (
+                sa.select(passages.c.lang, count).group_by(passages.c.lang).order_by(count.desc(), passages.c.lang)
+            )
+            languages = {lang: number for lang, number in connection.execute(by_language)}
+            open_runs = sa.select(runs.c.started).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
+            return IndexInfo(
+                path=str(self._path),
+                documents=int(connection.execute(sa.select(count).select_from(documents)).scalar_one()),
+                passages=sum(languages.values()),
+                languages=languages,
+                size=sum(file.stat().st_size for file in self._path.rglob("*") if file.is_file()),
+                segments=len(read_segments(connection)),
+                passage_tokens=self.passage_tokens,
+                fingerprint=self.fingerprint,
+                generation=read_setting(connection, "generation"),
+                unfinished=connection.execute(open_runs).scalar(),
+            )
+
+    def verify(self) -> int:
+        """Reads all that is on disk and checks it; returns how many passages were found in order.
+
+        Raises:
+            IndexDamagedError: names the first file that is not as it was written.
+        """
+        self._catalog.check_integrity()
+        with self._catalog.reading() as connection:
+            for segment in read_segments(connection):
+                open_segment(self._path, segment)
+            return int(connection.execute(sa.select(sa.func.count()).select_from(passages)).scalar_one())
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
+        with self._lock:
+            if self._snapshot is not None:
+                self._snapshot.close()
+                self._snapshot = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Index({str(self._path)!r}, encoder={self.fingerprint.name!r})"
+
+    def _fresh_snapshot(self) -> Snapshot:
+        with self._catalog.reading() as connection:
+            generation = read_setting(connection, "generation")
+        if self._snapshot is not None and self._snapshot.generation != generation:
+            self._snapshot.close()
+            self._snapshot = None
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
+        return self._snapshot
+
+
+def remove_index(path: str | Path) -> None:
+    """Deletes a whole index from the disk.
+
+    Raises:
+        IndexNotFoundError: the folder holds no index; nothing is deleted.
+    """
+    path = Path(path)
+    if not (path / CATALOG_FILE).is_file():
+        raise IndexNotFoundError(
+            f"There is no index at {path}",
+            f"An index is a folder with a {CATALOG_FILE}",
+            "See what there is: xsearch list",
+        )
+    shutil.rmtree(path)
+
+
+def _limits(encoder: Encoder, target: int) -> PassageLimits:
+    return PassageLimits(target=target, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
+
+
+def _policy(policy: DuplicatePolicy | str) -> DuplicatePolicy:
+    try:
+        return DuplicatePolicy(policy)
+    except ValueError as exc:
+        raise InvalidArgumentError(
+            f"on_duplicate is {policy!r}", "It must be 'replace', 'skip' or 'error'", "Choose one of these"
+        ) from exc
+
+
+def _document_query() -> sa.Select[Any]:
+    names = ("doc_id", "text", "title", "lang", "source")
+    return sa.select(*(documents.c[name] for name in names), documents.c.metadata.label("document_metadata"))
+
+
+def _document(row: Any) -> Document:
+    return Document(row.doc_id, row.text, row.title, row.lang, row.source, row.document_metadata)

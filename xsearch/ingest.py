@@ -1,0 +1,281 @@
+"""Documents become passages and vectors in an index: split, told their language, encoded, written, a batch at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+
+from xsearch.encoder.protocol import Encoder, Vectors
+from xsearch.errors import DuplicateDocumentError, InvalidArgumentError
+from xsearch.records import Document, Passage
+from xsearch.store.writer import Prepared, Stored, Writer, record_hash
+from xsearch.text.language import detect
+from xsearch.text.normalise import content_hash
+from xsearch.text.passages import PassageLimits, split_text, with_title
+from xsearch.text.tags import canonical_tag
+
+# Documents looked at together, and how many characters of them at most: what is held in memory.
+LOOK_DOCUMENTS = 256
+LOOK_CHARACTERS = 2_000_000
+# Passages encoded in one call: enough to sort by length, few enough that progress is seen.
+ENCODE_PASSAGES = 512
+# A commit is made after so many passages or seconds: what a killed run loses at most.
+COMMIT_PASSAGES = 4096
+COMMIT_SECONDS = 30.0
+# Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
+UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(55296, 57344), 65533)
+
+OnDone = Callable[[int], None]
+
+
+class DuplicatePolicy(StrEnum):
+    """What to do with a document id that was met before in the same run."""
+
+    REPLACE = "replace"
+    SKIP = "skip"
+    ERROR = "error"
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What a run did, counted.
+
+    Attributes:
+        documents: met, whatever became of them.
+        added, updated, unchanged: documents; ``updated`` had another text before.
+        relabelled: documents whose metadata changed and whose vectors stayed.
+        empty: documents without text; none is stored.
+        duplicates: ids met a second time in the run.
+        pruned: documents deleted because their source no longer has them.
+        passages, tokens: written by this run.
+        cut: passages of which the encoder did not read the end; splitting keeps this at 0.
+        titles_left_out: documents whose title is too long to be encoded with each passage.
+        languages: passages by language.
+    """
+
+    documents: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    relabelled: int = 0
+    empty: int = 0
+    duplicates: int = 0
+    pruned: int = 0
+    passages: int = 0
+    tokens: int = 0
+    cut: int = 0
+    titles_left_out: int = 0
+    languages: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How documents are taken in.
+
+    Attributes:
+        limits: how long passages may be.
+        on_duplicate: what to do with an id met before in the same run.
+        origin: the SOURCE that the documents come under; what ``prune`` goes by.
+    """
+
+    limits: PassageLimits
+    on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE
+    origin: str = ""
+
+
+def ingest(
+    documents: Iterable[Document],
+    writer: Writer,
+    encoder: Encoder,
+    options: IngestOptions,
+    *,
+    on_done: OnDone | None = None,
+) -> IngestReport:
+    """Writes documents to an index, and returns what was done; unchanged ones are not encoded again.
+
+    Memory does not grow with the number of documents. When reading or encoding fails, what was encoded before is
+    committed, and the error goes on.
+
+    Args:
+        on_done: called with the number of documents that are dealt with since the last call.
+    """
+    session = _Session(writer, encoder, options, on_done or (lambda count: None))
+    try:
+        for batch in _batches(documents):
+            session.take(batch)
+        session.encode()
+    finally:
+        session.commit()
+    return session.report
+
+
+def prepare(document: Document, encoder: Encoder, options: IngestOptions) -> tuple[Prepared, str]:
+    """The document cut into passages with their languages, and the title that is encoded with each."""
+    lang = canonical_tag(document.lang) if document.lang else ""
+    found = lang or detect(document.text)
+    split = split_text(
+        document.text, document.title, lang=found, limits=options.limits, token_spans=encoder.token_offsets
+    )
+    passages = tuple(
+        Passage(
+            position=position,
+            start=piece.start,
+            end=piece.end,
+            text=piece.text,
+            lang=lang or _passage_language(piece.text, found, len(split.pieces)),
+            tokens=piece.tokens,
+        )
+        for position, piece in enumerate(split.pieces)
+    )
+    stored = replace(document, lang=found)
+    return Prepared(stored, _text_hash(document, options.limits), options.origin, passages), split.title
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    prepared: Prepared
+    vectors: Vectors
+
+
+class _Session:
+    """One call of :func:`ingest`: documents that wait to be encoded, and encoded ones that wait to be committed."""
+
+    def __init__(self, writer: Writer, encoder: Encoder, options: IngestOptions, on_done: OnDone) -> None:
+        self._writer = writer
+        self._encoder = encoder
+        self._options = options
+        self._on_done = on_done
+        self.report = IngestReport()
+        self._waiting: dict[str, tuple[Prepared, str]] = {}
+        self._encoded: dict[str, _Encoded] = {}
+        self._committed_at = time.monotonic()
+
+    def take(self, batch: Sequence[Document]) -> None:
+        """Deals with some documents; those that are new or changed wait until enough do."""
+        documents = [_storable(document) for document in batch]
+        stored = self._writer.stored([document.doc_id for document in documents])
+        unchanged: dict[str, int] = {}
+        relabelled: dict[str, tuple[int, Prepared]] = {}
+        for document in documents:
+            doc_id = document.doc_id
+            before = stored.get(doc_id)
+            self.report.documents += 1
+            met = doc_id in self._waiting or doc_id in self._encoded or doc_id in unchanged or doc_id in relabelled
+            if (met or (before is not None and before.run_id == self._writer.run_id)) and not self._takes_duplicate(
+                document
+            ):
+                continue
+            for pending in (self._waiting, self._encoded, unchanged, relabelled):
+                pending.pop(doc_id, None)
+            text_hash = _text_hash(document, self._options.limits)
+            if before is None or before.text_hash != text_hash:
+                self._wait(document, before)
+            elif before.record_hash != record_hash(document):
+                relabelled[doc_id] = (before.doc_key, Prepared(document, text_hash, self._options.origin, ()))
+            else:
+                unchanged[doc_id] = before.doc_key
+        self._writer.mark_seen(list(unchanged.values()), self._options.origin)
+        self._writer.update_records(dict(relabelled.values()))
+        self.report.unchanged += len(unchanged)
+        self.report.relabelled += len(relabelled)
+        self._on_done(len(unchanged) + len(relabelled))
+        if sum(len(item.passages) for item, _ in self._waiting.values()) >= ENCODE_PASSAGES:
+            self.encode()
+        waiting = sum(len(item.vectors) for item in self._encoded.values())
+        if waiting >= COMMIT_PASSAGES or time.monotonic() - self._committed_at >= COMMIT_SECONDS:
+            self.commit()
+
+    def encode(self) -> None:
+        """Encodes all that waits."""
+        waiting = list(self._waiting.values())
+        texts = [with_title(title, passage.text) for item, title in waiting for passage in item.passages]
+        vectors = self._encoder.encode_passages(texts)
+        start = 0
+        for item, title in waiting:
+            end = start + len(item.passages)
+            self._encoded[item.document.doc_id] = _Encoded(item, vectors[start:end])
+            self.report.titles_left_out += bool(item.document.title.strip()) and not title
+            start = end
+        self._waiting.clear()
+        self._on_done(len(waiting))
+
+    def commit(self) -> None:
+        """Writes all that is encoded."""
+        self._committed_at = time.monotonic()
+        if not self._encoded:
+            return
+        items = list(self._encoded.values())
+        known = self._writer.stored(list(self._encoded))
+        self._writer.write([item.prepared for item in items], np.concatenate([item.vectors for item in items]))
+        self._encoded.clear()
+        self.report.updated += len(known)
+        self.report.added += len(items) - len(known)
+        for item in items:
+            for passage in item.prepared.passages:
+                self.report.passages += 1
+                self.report.tokens += passage.tokens
+                self.report.cut += passage.tokens > self._encoder.max_tokens
+                self.report.languages[passage.lang] += 1
+
+    def _wait(self, document: Document, before: Stored | None) -> None:
+        prepared, title = prepare(document, self._encoder, self._options)
+        if prepared.passages:
+            self._waiting[document.doc_id] = prepared, title
+            return
+        self.report.empty += 1
+        if before is not None:
+            self._writer.delete([document.doc_id])
+        self._on_done(1)
+
+    def _takes_duplicate(self, document: Document) -> bool:
+        self.report.duplicates += 1
+        if self._options.on_duplicate is DuplicatePolicy.ERROR:
+            raise DuplicateDocumentError(
+                f"The document id {document.doc_id!r} came a second time (from {document.source or 'the caller'})",
+                "Each document has an id of its own",
+                "Give distinct ids, or choose what happens with --on-duplicate replace or skip",
+            )
+        return self._options.on_duplicate is DuplicatePolicy.REPLACE
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        if not document.doc_id.strip():
+            raise InvalidArgumentError(
+                f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
+                "A document id has at least one character",
+                "Give it an id",
+            )
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) >= LOOK_DOCUMENTS or characters >= LOOK_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _storable(document: Document) -> Document:
+    """The document with characters that cannot be stored replaced, one for one."""
+    text, title, doc_id = (part.translate(UNSTORABLE) for part in (document.text, document.title, document.doc_id))
+    return replace(document, text=text, title=title, doc_id=doc_id)
+
+
+def _text_hash(document: Document, limits: PassageLimits) -> str:
+    """A hash of all that a document's passages and vectors depend on, but the encoder."""
+    return content_hash(document.title, document.text, document.lang, str(limits.target))
+
+
+def _passage_language(text: str, document_language: str, count: int) -> str:
+    """The passage's own language, or its document's where it is the only passage or too short to tell."""
+    if count == 1:
+        return document_language
+    found = detect(text)
+    return document_language if found == "und" else found

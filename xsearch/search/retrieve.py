@@ -1,0 +1,86 @@
+"""Dense retrieval: query vectors meet the vectors of a snapshot, and become hits with text and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xsearch.encoder.protocol import Encoder, Vectors
+from xsearch.errors import InvalidArgumentError
+from xsearch.records import Hit, Hits, Query
+from xsearch.search.answer import best_sentences
+from xsearch.store.catalog import PassageRow
+from xsearch.store.snapshot import Snapshot
+from xsearch.text.tags import canonical_tag
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What to search among, and what to return.
+
+    Attributes:
+        k: passages a query; at least 1.
+        langs: languages of passages, in any common code; empty for all.
+        where: filter over documents (:mod:`xsearch.store.where`); empty for none.
+        mark: whether to find the best sentence of each hit; takes one more pass of the encoder over the hits.
+    """
+
+    k: int = 10
+    langs: Sequence[str] = ()
+    where: str = ""
+    mark: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InvalidArgumentError(f"k is {self.k}", "k must be at least 1", "Pass how many hits you want, e.g. 10")
+
+
+def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], options: SearchOptions) -> list[Hits]:
+    """The hits of each query, best first, by cosine.
+
+    Raises:
+        InvalidArgumentError: a query has no text.
+        FilterError: ``options.where`` cannot be read.
+    """
+    for query in queries:
+        if not query.text.strip():
+            raise InvalidArgumentError(
+                f"The query {query.query_id!r} has no text", "A query has at least one character", "Leave it out"
+            )
+    langs = [canonical_tag(lang) for lang in options.langs]
+    allowed = snapshot.passage_ids(langs=langs, where=options.where)
+    vectors = encoder.encode_queries([query.text for query in queries])
+    found = snapshot.searcher.search(vectors, options.k, allowed=allowed)
+    rows = snapshot.passages(
+        np.unique(np.concatenate([nearest.passage_ids for nearest in found])).tolist() if found else []
+    )
+    results: list[Hits] = []
+    for query, vector, nearest in zip(queries, vectors, found, strict=True):
+        pairs = zip(nearest.passage_ids.tolist(), nearest.scores.tolist(), strict=True)
+        hits = tuple(_hit(rank, rows[passage_id], score) for rank, (passage_id, score) in enumerate(pairs, 1))
+        results.append(Hits(query, _marked(encoder, vector, hits) if options.mark else hits))
+    return results
+
+
+def _marked(encoder: Encoder, query: Vectors, hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    spans = best_sentences(encoder, query, [hit.text for hit in hits], [hit.lang for hit in hits])
+    return tuple(replace(hit, best=span) for hit, span in zip(hits, spans, strict=True))
+
+
+def _hit(rank: int, row: PassageRow, score: float) -> Hit:
+    return Hit(
+        rank=rank,
+        score=score,
+        passage_id=row.passage_id,
+        doc_id=row.doc_id,
+        lang=row.lang,
+        doc_lang=row.doc_lang,
+        title=row.title,
+        text=row.text,
+        source=row.source,
+        start=row.start,
+        end=row.end,
+        metadata=row.metadata,
+    )

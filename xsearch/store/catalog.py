@@ -1,0 +1,303 @@
+"""The catalogue: documents, passages, segments and settings in one database, whose commit is the index's commit.
+
+Passage texts are not stored twice: a passage is a range of its document's text. Passage ids are handed out in order and
+never reused; a segment holds the vectors of consecutive ids. A deleted passage leaves its vector in its segment and its
+id in ``tombstones``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
+from xsearch.store.vectors import Segment
+
+CATALOG_FILE = "catalog.sqlite"
+SCHEMA_VERSION = 1
+# What SQLite waits for another process's transaction before it gives up.
+BUSY_TIMEOUT_S = 60.0
+# Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
+IDS_AT_ONCE = 10_000
+
+metadata_ = sa.MetaData()
+
+settings = sa.Table(
+    "settings",
+    metadata_,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+documents = sa.Table(
+    "documents",
+    metadata_,
+    sa.Column("doc_key", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("doc_id", sa.Text, nullable=False, unique=True),
+    sa.Column("text_hash", sa.Text, nullable=False),
+    sa.Column("record_hash", sa.Text, nullable=False),
+    sa.Column("lang", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False, index=True),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Integer, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+passages = sa.Table(
+    "passages",
+    metadata_,
+    sa.Column("passage_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column(
+        "doc_key", sa.Integer, sa.ForeignKey("documents.doc_key", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("start", sa.Integer, nullable=False),
+    sa.Column("end", sa.Integer, nullable=False),
+    sa.Column("lang", sa.Text, nullable=False, index=True),
+    sa.Column("tokens", sa.Integer, nullable=False),
+)
+segments = sa.Table(
+    "segments",
+    metadata_,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("first_passage_id", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("dim", sa.Integer, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)
+tombstones = sa.Table(
+    "tombstones",
+    metadata_,
+    sa.Column("passage_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+)
+runs = sa.Table(
+    "runs",
+    metadata_,
+    sa.Column("run_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("sources", sa.JSON, nullable=False),
+    sa.Column("started", sa.Text, nullable=False),
+    sa.Column("finished", sa.Text),
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRow:
+    """A passage with its document's fields, as a hit needs them."""
+
+    passage_id: int
+    doc_id: str
+    lang: str
+    doc_lang: str
+    title: str
+    text: str
+    source: str
+    start: int
+    end: int
+    metadata: Mapping[str, Any]
+
+
+class Catalog:
+    """The database of one index.
+
+    Args:
+        url: an SQLAlchemy URL; :func:`sqlite_url` makes the usual one.
+        place: what messages call it.
+    """
+
+    def __init__(self, url: str, *, place: str) -> None:
+        self.place = place
+        self._engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=_connect_arguments(url))
+        if self._engine.dialect.name == "sqlite":
+            _prepare_sqlite(self._engine)
+
+    def create(self, values: Mapping[str, Any]) -> None:
+        """Makes the tables, and stores the settings of a new index."""
+        with self.transaction() as connection:
+            metadata_.create_all(connection)
+            for key, value in {
+                "schema_version": SCHEMA_VERSION,
+                "generation": 0,
+                "next_passage_id": 1,
+                **values,
+            }.items():
+                write_setting(connection, key, value)
+
+    def check(self) -> None:
+        """Refuses a database that is damaged, is no catalogue, or was written by a newer xsearch.
+
+        Raises:
+            IndexDamagedError, IndexTooNewError
+        """
+        with self.reading() as connection:
+            version = read_setting(connection, "schema_version")
+        if not isinstance(version, int):
+            raise self._damaged("holds no schema version")
+        if version > SCHEMA_VERSION:
+            raise IndexTooNewError(
+                f"{self.place} has schema version {version}",
+                f"This xsearch reads versions up to {SCHEMA_VERSION}",
+                "Upgrade xsearch: pip install -U xsearch",
+            )
+
+    def check_integrity(self) -> None:
+        """Has the database read and check all of itself (SQLite only).
+
+        Raises:
+            IndexDamagedError
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self.reading() as connection:
+            answers = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
+        if answers != ["ok"]:
+            raise self._damaged(f"fails its integrity check ({answers[0]})")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A writing transaction: all of it is committed at the end, or nothing."""
+        with (
+            self.own_errors(),
+            self._engine.connect().execution_options(xsearch_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A reading transaction: one consistent state for as long as it is held."""
+        with self.own_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def snapshot(self) -> sa.Connection:
+        """A connection inside a reading transaction that the caller must close."""
+        with self.own_errors():
+            connection = self._engine.connect()
+            connection.begin()
+            # SQLite takes its snapshot at the first read, not at BEGIN.
+            read_setting(connection, "generation")
+            return connection
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Turns the database's errors into ours, whoever holds the connection."""
+        try:
+            yield
+        except OperationalError as exc:
+            if "locked" in str(exc.orig):
+                raise StoreError(
+                    f"{self.place} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
+                    "Another process holds a transaction open",
+                    "Wait until it is done, or stop it",
+                ) from exc
+            if "readonly" in str(exc.orig) or "unable to open" in str(exc.orig) or "full" in str(exc.orig):
+                raise StoreError(
+                    f"{self.place} cannot be written: {exc.orig}",
+                    "The index's folder must be writable and have room",
+                    "Check its permissions and the free space",
+                ) from exc
+            raise self._damaged(f"cannot be read ({exc.orig})") from exc
+        except DatabaseError as exc:
+            raise self._damaged(f"cannot be read ({exc.orig})") from exc
+
+    def _damaged(self, what: str) -> IndexDamagedError:
+        return IndexDamagedError(
+            f"The catalogue {self.place} {what}",
+            "It must be the database that xsearch wrote",
+            "Restore it from a backup, or build the index again with: xsearch index NAME SOURCE --rebuild",
+        )
+
+
+def sqlite_url(index: Path) -> str:
+    """The URL of the SQLite catalogue in an index's folder."""
+    return sa.URL.create("sqlite+pysqlite", database=str(index / CATALOG_FILE)).render_as_string(hide_password=False)
+
+
+def read_setting(connection: sa.Connection, key: str) -> Any:
+    """The value of a setting, or ``None``."""
+    value = connection.execute(sa.select(settings.c.value).where(settings.c.key == key)).scalar()
+    return None if value is None else json.loads(value)
+
+
+def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
+    """Stores a JSON-serialisable value under a key."""
+    connection.execute(settings.delete().where(settings.c.key == key))
+    connection.execute(settings.insert().values(key=key, value=json.dumps(value)))
+
+
+def read_segments(connection: sa.Connection) -> list[Segment]:
+    """All segments, in order of their passage ids."""
+    rows = connection.execute(sa.select(segments).order_by(segments.c.first_passage_id))
+    return [Segment(row.number, row.first_passage_id, row.rows, row.dim, row.size, row.sha256) for row in rows]
+
+
+def delete_documents(connection: sa.Connection, doc_keys: Sequence[int]) -> None:
+    """Takes documents and their passages out; the passages' ids become tombstones."""
+    for some in _chunks(doc_keys):
+        gone = sa.select(passages.c.passage_id).where(passages.c.doc_key.in_(some))
+        connection.execute(tombstones.insert().from_select(["passage_id"], gone))
+        connection.execute(passages.delete().where(passages.c.doc_key.in_(some)))
+        connection.execute(documents.delete().where(documents.c.doc_key.in_(some)))
+
+
+def fetch_passages(connection: sa.Connection, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
+    """Passages with their documents' fields, by id; ids that are not there are left out."""
+    length = passages.c.end - passages.c.start
+    query = sa.select(
+        passages.c.passage_id,
+        documents.c.doc_id,
+        passages.c.lang,
+        documents.c.lang.label("doc_lang"),
+        documents.c.title,
+        sa.func.substr(documents.c.text, passages.c.start + 1, length).label("passage_text"),
+        documents.c.source,
+        passages.c.start,
+        passages.c.end,
+        documents.c.metadata.label("document_metadata"),
+    ).join(documents, passages.c.doc_key == documents.c.doc_key)
+    found: dict[int, PassageRow] = {}
+    for some in _chunks(passage_ids):
+        for row in connection.execute(query.where(passages.c.passage_id.in_(some))):
+            found[row.passage_id] = PassageRow(*row)
+    return found
+
+
+def _chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
+
+
+def _connect_arguments(url: str) -> dict[str, Any]:
+    if not url.startswith("sqlite"):
+        return {}
+    # Transactions are begun by hand (below): the driver's own way begins none for a SELECT, and then two SELECTs of one
+    # search may see two states. Threads share a snapshot's connection under the index's own lock.
+    return {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None}
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        # synchronous=FULL: a commit is on the disk when it returns; NORMAL may lose the last ones when power fails.
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            "cell_size_check=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("xsearch_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,75 @@
+"""One consistent state of an index, for reading: a database transaction and the vectors that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from xsearch.store.catalog import (
+    Catalog,
+    PassageRow,
+    documents,
+    fetch_passages,
+    passages,
+    read_segments,
+    read_setting,
+    tombstones,
+)
+from xsearch.store.vectors import ExactSearcher, PassageIds
+from xsearch.store.where import parse_where
+
+
+class Snapshot:
+    """What the index held at one moment; later writes do not show. Not safe for several threads at once.
+
+    Args:
+        index: the index's folder.
+        dim: of its vectors.
+    """
+
+    def __init__(self, index: Path, catalog: Catalog, *, dim: int) -> None:
+        self._index = index
+        self._dim = dim
+        self._catalog = catalog
+        self._connection = catalog.snapshot()
+        self.generation: int = read_setting(self._connection, "generation")
+
+    @cached_property
+    def searcher(self) -> ExactSearcher:
+        """Search over the vectors of this state; reading them happens at the first use."""
+        with self._catalog.own_errors():
+            deleted = self._connection.execute(sa.select(tombstones.c.passage_id).order_by(tombstones.c.passage_id))
+            gone = np.fromiter((row.passage_id for row in deleted), dtype=np.int64)
+            segments = read_segments(self._connection)
+        return ExactSearcher(self._index, segments, deleted=gone, dim=self._dim)
+
+    def passage_ids(self, *, langs: Sequence[str] = (), where: str = "") -> PassageIds | None:
+        """Ids of the passages in any of the languages and under the filter, sorted; ``None`` where neither is given.
+
+        ``zh`` takes in ``zh-Hant``; see :mod:`xsearch.store.where` for the filter.
+        """
+        if not langs and not where:
+            return None
+        query = sa.select(passages.c.passage_id).order_by(passages.c.passage_id)
+        if langs:
+            tags = [passages.c.lang == lang for lang in langs]
+            query = query.where(
+                sa.or_(*tags, *(passages.c.lang.startswith(f"{lang}-", autoescape=True) for lang in langs))
+            )
+        if where:
+            query = query.join(documents, passages.c.doc_key == documents.c.doc_key).where(parse_where(where))
+        with self._catalog.own_errors():
+            return np.fromiter((row.passage_id for row in self._connection.execute(query)), dtype=np.int64)
+
+    def passages(self, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
+        """The passages with these ids, by id."""
+        with self._catalog.own_errors():
+            return fetch_passages(self._connection, passage_ids)
+
+    def close(self) -> None:
+        """Lets go of the state; the object is of no use afterwards."""
+        self._connection.close()

@@ -1,0 +1,205 @@
+"""Vectors on disk in immutable segments, and exact search over them with FAISS.
+
+A segment is one ``.npy`` file, ``(rows, dim) float16``, rows L2-normalised. Row ``i`` belongs to the passage with the id
+``first_passage_id + i``, so ids and vectors cannot get out of step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsearch.errors import IndexDamagedError, InvalidArgumentError, MissingExtraError
+from xsearch.ranking import order
+from xsearch.store.files import publish, sha256_of
+
+if TYPE_CHECKING:
+    import faiss
+
+VECTORS_FOLDER = "vectors"
+DTYPE = np.dtype(np.float16)
+# Rows turned to float32 at a time when the searched matrix is filled.
+BLOCK_ROWS = 65_536
+PassageIds = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One vector file, as the catalogue knows it."""
+
+    number: int
+    first_passage_id: int
+    rows: int
+    dim: int
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name in the vectors folder."""
+        return f"{self.number:06d}.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """What one query found: ids and scores, both ``(found,)``, best first."""
+
+    passage_ids: PassageIds
+    scores: Vectors
+
+
+def write_segment(index: Path, number: int, first_passage_id: int, vectors: Vectors) -> Segment:
+    """Puts vectors on disk for good, and returns what the catalogue has to say of them.
+
+    Args:
+        index: the index's folder.
+        vectors: ``(rows, dim) float32, rows L2-normalised``.
+    """
+    folder = index / VECTORS_FOLDER
+    folder.mkdir(exist_ok=True)
+    rows, dim = vectors.shape
+    halves = vectors.astype(DTYPE)
+    written = publish(
+        folder / f"{number:06d}.npy", lambda file: np.lib.format.write_array(file, halves, allow_pickle=False)
+    )
+    return Segment(number, first_passage_id, rows, dim, written.size, written.sha256)
+
+
+def open_segment(index: Path, segment: Segment, *, checksum: bool = True) -> NDArray[np.float16]:
+    """The vectors of a segment, memory-mapped, after size, checksum, type and shape were checked.
+
+    Raises:
+        IndexDamagedError: the file is missing or is not what was written.
+    """
+    path = index / VECTORS_FOLDER / segment.name
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as exc:
+        raise _damaged(path, "is missing") from exc
+    if size != segment.size:
+        raise _damaged(path, f"has {size} bytes, not {segment.size}")
+    if checksum and sha256_of(path) != segment.sha256:
+        raise _damaged(path, "has another checksum than when it was written")
+    try:
+        vectors: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as exc:
+        raise _damaged(path, f"is not an array file ({exc})") from exc
+    if vectors.dtype != DTYPE or vectors.shape != (segment.rows, segment.dim):
+        raise _damaged(path, f"holds {vectors.shape} {vectors.dtype}, not {(segment.rows, segment.dim)} {DTYPE}")
+    return vectors
+
+
+class ExactSearcher:
+    """Exact search over the live rows of all segments: a FAISS flat index, inner product of unit vectors.
+
+    Args:
+        index: the index's folder.
+        segments: in order of their first passage id.
+        deleted: ids that must not be found; sorted.
+        dim: of the vectors; counts where there is no segment.
+    """
+
+    def __init__(self, index: Path, segments: Sequence[Segment], *, deleted: PassageIds, dim: int) -> None:
+        faiss = _faiss()
+        self._dim = dim
+        self._flat: faiss.IndexFlat = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
+        for segment in segments:
+            vectors = open_segment(index, segment)
+            for start in range(0, segment.rows, BLOCK_ROWS):
+                self._flat.add(vectors[start : start + BLOCK_ROWS].astype(np.float32))
+        self._first_ids = np.array([segment.first_passage_id for segment in segments], dtype=np.int64)
+        self._first_rows = np.cumsum([0, *(segment.rows for segment in segments)]).astype(np.int64)
+        self._live = np.ones(self._flat.ntotal, dtype=bool)
+        self._live[self._rows_of(deleted)] = False
+        self._live_count = int(self._live.sum())
+
+    def __len__(self) -> int:
+        return self._live_count
+
+    def search(self, queries: Vectors, k: int, *, allowed: PassageIds | None = None) -> list[Nearest]:
+        """The ``k`` best passages of each query, or as many as there are, in the total order of :mod:`xsearch.ranking`.
+
+        Args:
+            queries: ``(n, dim) float32, rows L2-normalised``.
+            k: at least 1.
+            allowed: ids to search among; ``None`` for all. Ids that are not in the index are passed over.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self._dim:
+            raise InvalidArgumentError(
+                f"The query vectors have shape {queries.shape}",
+                f"They must have shape (n, {self._dim})",
+                "Encode the queries with the encoder that the index was built with",
+            )
+        mask = self._live
+        if allowed is not None:
+            mask = np.zeros_like(self._live)
+            mask[self._rows_of(allowed)] = True
+            mask &= self._live
+        count = self._live_count if allowed is None else int(mask.sum())
+        return list(self._search(np.ascontiguousarray(queries, dtype=np.float32), min(k, count), mask, count))
+
+    def _search(self, queries: Vectors, k: int, mask: NDArray[np.bool_], count: int) -> Iterator[Nearest]:
+        if k == 0 or len(queries) == 0:
+            nothing = Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+            yield from [nothing] * len(queries)
+            return
+        # One more than asked shows whether the k-th place is tied with the next.
+        scores, rows = self._raw_search(queries, min(k + 1, count), mask)
+        for place in range(len(queries)):
+            query_scores, query_rows = scores[place], rows[place]
+            fetched = len(query_rows)
+            while fetched < count and query_scores[-1] == query_scores[k - 1]:
+                # FAISS leaves it open which of several equal scores it keeps; all of them are fetched, and ids decide.
+                fetched = min(4 * fetched, count)
+                more_scores, more_rows = self._raw_search(queries[place : place + 1], fetched, mask)
+                query_scores, query_rows = more_scores[0], more_rows[0]
+            ids = self._ids_of(query_rows)
+            best = order(query_scores, ids)[:k]
+            yield Nearest(ids[best], query_scores[best].clip(-1, 1))
+
+    def _raw_search(self, queries: Vectors, k: int, mask: NDArray[np.bool_]) -> tuple[Vectors, NDArray[np.int64]]:
+        faiss = _faiss()
+        if mask.all():
+            scores, rows = self._flat.search(queries, k)
+        else:
+            bits = np.packbits(mask, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+            scores, rows = self._flat.search(queries, k, params=parameters)
+        return scores, rows
+
+    def _rows_of(self, ids: PassageIds) -> NDArray[np.int64]:
+        """Rows of the ids that are in some segment."""
+        if not len(ids) or not len(self._first_ids):
+            return np.empty(0, dtype=np.int64)
+        segment = np.searchsorted(self._first_ids, ids, side="right") - 1
+        known = segment >= 0
+        segment, ids = segment[known], ids[known]
+        rows = self._first_rows[segment] + ids - self._first_ids[segment]
+        return rows[rows < self._first_rows[segment + 1]]
+
+    def _ids_of(self, rows: NDArray[np.int64]) -> PassageIds:
+        segment = np.searchsorted(self._first_rows, rows, side="right") - 1
+        ids: PassageIds = self._first_ids[segment] + rows - self._first_rows[segment]
+        return ids
+
+
+def _damaged(path: Path, what: str) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"The vector file {path} {what}",
+        "It must be as it was written; vectors are never read from a damaged file",
+        "Restore the file from a backup, or build the index again with: xsearch index NAME SOURCE --rebuild",
+    )
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as exc:
+        raise MissingExtraError("Searching vectors", "faiss", "cpu") from exc
+    return faiss
