@@ -126,6 +126,22 @@ def test_xquad(run: Run, tmp_path: Path) -> None:
     assert (report["mono"], report["cross"], report["pairs"]["en-en"]["queries"]) == (1.0, None, 4)
 
 
+def test_lareqa(run: Run, tmp_path: Path) -> None:
+    paragraph = {
+        "context": "The cat sleeps. The dog barks.",
+        "sentences": ["The cat sleeps.", "The dog barks."],
+        "sentence_breaks": [[0, 15], [16, 30]],
+        "qas": [{"id": "1", "question": "Which dog?", "answers": [{"text": "dog", "answer_start": 20}]}],
+    }
+    (tmp_path / "en.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    result = run("lareqa", "--data", tmp_path, "--plot", tmp_path / "bars.png")
+    assert result.exit_code == 0, result.output
+    assert "LAReQA (sentences), builtin" in result.stdout
+    assert "mean 100.0" in result.stdout
+    report = json.loads(run("lareqa", "--data", tmp_path, "--context", "--json").stdout)
+    assert (report["metric"], report["mean"], report["pairs"]["all-en"]["documents"]) == ("map", 1.0, 2)
+
+
 def test_a_plot(run: Run, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
     assert run("mlqa", "--data", data, "--plot", tmp_path / "matrix.png").exit_code == 0
@@ -148,7 +164,7 @@ def test_errors_of_ours_reach_the_entry_point(run: Run, data: Path, tmp_path: Pa
     assert "--split dev" in str(refusal(run("mlqa", "--data", data, "--split", "test")))
 
 
-@pytest.mark.parametrize("command", ["mlqa", "xquad"])
+@pytest.mark.parametrize("command", ["mlqa", "xquad", "lareqa"])
 def test_help_has_examples(run: Run, command: str) -> None:
     assert f"  xsearch bench {command} --data" in run(command, "--help").stdout
 

@@ -29,3 +29,10 @@ def test_what_is_missing_is_none() -> None:
     assert LanguageMatrix({("en", "en"): 0.8}).cross is None
     assert LanguageMatrix({("en", "de"): 0.8}).mono is None
     assert LanguageMatrix({}).mean is None
+
+
+def test_a_pool_of_all_languages_is_neither_mono_nor_cross() -> None:
+    pool = LanguageMatrix({("all", "en"): 0.2, ("all", "de"): 0.4})
+    assert pool.mean == pytest.approx(0.3)
+    assert pool.mono is None
+    assert pool.cross is None

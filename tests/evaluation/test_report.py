@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from xsearch.evaluation import heatmap
 from xsearch.evaluation.report import check_comparable, read_baseline, render, to_json, truncation_notes, write_json
 from xsearch.evaluation.results import TaskResult
 from xsearch.evaluation.run import compare_runs, evaluate
-from xsearch.evaluation.tasks import Task, load_mlqa
+from xsearch.evaluation.tasks import load_mlqa
 
 Write = Callable[[Mapping[str, Any]], Path]
 
@@ -29,19 +30,8 @@ def result(mlqa_files: Mapping[str, Any], write_files: Write) -> TaskResult:
 
 
 def mono_only(result: TaskResult) -> TaskResult:
-    task = Task("XQuADRetrieval", "validation", ())
     pairs = tuple(pair for pair in result.pairs if pair.doc_lang == pair.query_lang)
-    return TaskResult(
-        task.name,
-        task.split,
-        result.encoder,
-        pairs,
-        result.mono_interval,
-        None,
-        result.encoded,
-        result.versions,
-        result.date,
-    )
+    return replace(result, task="XQuADRetrieval", split="validation", pairs=pairs)
 
 
 def printed(renderable: Any) -> str:
@@ -67,7 +57,8 @@ def test_json(result: TaskResult) -> None:
     ]  # fmt: skip
     assert (pair["documents"], pair["queries"], pair["recall@10"]) == (4, 4, 1.0)
     assert pair["ci"][0] <= pair["ndcg@10"] <= pair["ci"][1]
-    assert report["mono_ci"][0] <= report["mono"] <= report["mono_ci"][1]
+    for name in ("mono", "cross", "mean"):
+        assert report[f"{name}_ci"][0] <= report[name] <= report[f"{name}_ci"][1]
     assert report["truncated"]["en"] == {"documents": 1, "queries": 0}
     assert report["encoded"]["de"] == {"documents": 4, "queries": 4}
     assert {"python", "numpy"} <= report["versions"].keys()
@@ -110,7 +101,7 @@ def test_a_baseline_reads_back(result: TaskResult, tmp_path: Path) -> None:
     baseline = read_baseline(path)
     assert (baseline.task, baseline.split, baseline.encoder["name"]) == ("MLQARetrieval", "dev", "fake")
     check_comparable(baseline, task="MLQARetrieval", split="dev", pairs=["en-de"])
-    comparison = compare_runs(result.per_query(), baseline.per_query, baseline=baseline.encoder, samples=100, seed=0)
+    comparison = compare_runs(result, baseline.per_query, baseline=baseline.encoder, samples=100, seed=0)
     assert {key: round(pair.mean, 4) for key, pair in comparison.pairs.items()} == dict.fromkeys(baseline.per_query, 0)
     text = printed(render(result, comparison))
     assert "Against fake" in text

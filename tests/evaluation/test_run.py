@@ -141,41 +141,40 @@ def test_vectors_of_the_wrong_shape_are_refused(task: Task) -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(InvalidArgumentError, match="depth is 10"):
-        RunOptions(depth=10)
     with pytest.raises(InvalidArgumentError, match="bootstrap is -1"):
         RunOptions(bootstrap=-1)
 
 
 def test_no_bootstrap_no_intervals(task: Task) -> None:
     result = evaluate(task, FakeEncoder(), options=RunOptions(bootstrap=0))
-    assert result.mono_interval is None
+    assert result.intervals == {}
     assert result.to_dict()["pairs"]["en-de"]["ci"] is None
 
 
 def test_compare_runs(task: Task) -> None:
-    ours, theirs = evaluate(task, FakeEncoder()), evaluate(task, FakeEncoder(noise=0.6))
+    theirs = evaluate(task, FakeEncoder(noise=0.6))
     comparison = compare_runs(
-        {key: scores for key, scores in ours.per_query().items() if key != "de-de"},
-        unpack_per_query(pack_per_query(theirs.per_query())),
+        evaluate(Task(task.name, task.split, task.subsets[1:]), FakeEncoder()),
+        unpack_per_query(pack_per_query(theirs.per_query(), metric="ndcg@10"), metric="ndcg@10"),
         baseline={"name": "before"},
         samples=200,
         seed=0,
     )
     assert list(comparison.pairs) == ["de-en", "en-de", "en-en"]
-    assert comparison.mono is not None
-    assert comparison.cross is not None
-    assert comparison.mono.mean == pytest.approx(1 - theirs.pairs[3].scores["ndcg@10"], abs=1e-5)
-    gains = [1 - theirs.pairs[i].scores["ndcg@10"] for i in (1, 2)]
-    assert comparison.cross.mean == pytest.approx(np.mean(gains), abs=1e-5)
+    losses = [1 - pair.scores["ndcg@10"] for pair in theirs.pairs]
+    means = {name: difference.mean for name, difference in comparison.means.items()}
+    assert means == pytest.approx(
+        {"mono": losses[3], "cross": np.mean(losses[1:3]), "mean": np.mean(losses[1:])}, abs=1e-5
+    )
     assert comparison.to_dict()["baseline"] == {"name": "before"}
+    assert comparison.to_dict()["cross"]["mean"] == pytest.approx(np.mean(losses[1:3]), abs=2e-5)
 
 
 def test_per_query_scores_survive_packing(task: Task) -> None:
     scores = evaluate(task, FakeEncoder(noise=0.6)).per_query()
-    packed = pack_per_query(scores)
+    packed = pack_per_query(scores, metric="ndcg@10")
     assert packed["ids"] == ["id0", "id1", "id2", "id3"]
-    unpacked = unpack_per_query(packed)
+    unpacked = unpack_per_query(packed, metric="ndcg@10")
     for key, pair in scores.items():
         assert list(unpacked[key].question_ids) == list(pair.question_ids)
         assert unpacked[key].values.tolist() == pytest.approx(pair.values.tolist(), abs=1e-5)

@@ -14,7 +14,8 @@ import pytest
 from tests.evaluation.conftest import DE_Q, EN, squad
 from xsearch.errors import EvaluationError
 from xsearch.evaluation import archive
-from xsearch.evaluation.tasks import Row, Split, Subset, build_subset, load_mlqa, load_xquad
+from xsearch.evaluation.squad import Row
+from xsearch.evaluation.tasks import Split, Subset, build_subset, load_mlqa, load_xquad
 
 Write = Callable[[Mapping[str, Any]], Path]
 

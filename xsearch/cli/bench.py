@@ -133,6 +133,25 @@ def xquad(**given: Any) -> None:
     _run(options, lambda: load_xquad(options.data, langs=options.languages))
 
 
+@bench.command()
+@click.option("--context", is_flag=True, help="Encode each sentence with its paragraph after it.")
+@_shared_options
+def lareqa(context: bool, **given: Any) -> None:
+    """LAReQA: questions of each language against one pool of sentences in all languages; mean average precision.
+
+    The data is MLQA-R or XQuAD-R (https://github.com/google-research-datasets/lareqa), as a folder or a zip archive.
+
+    \b
+    Examples:
+      xsearch bench lareqa --data mlqa-r.zip
+      xsearch bench lareqa --data xquad-r/ --context --encoder sentence-transformers/LaBSE
+    """
+    from xsearch.evaluation.lareqa import load_lareqa
+
+    options = _Options(**given)
+    _run(options, lambda: load_lareqa(options.data, langs=options.languages, with_context=context))
+
+
 def _run(options: _Options, load_task: Callable[[], Task]) -> None:
     from xsearch.encoder.load import load_encoder
     from xsearch.evaluation import heatmap, report
@@ -156,7 +175,7 @@ def _run(options: _Options, load_task: Callable[[], Task]) -> None:
     comparison = None
     if baseline is not None:
         comparison = compare_runs(
-            result.per_query(), baseline.per_query, baseline=baseline.encoder, samples=10_000, seed=options.seed
+            result, baseline.per_query, baseline=baseline.encoder, samples=10_000, seed=options.seed
         )
     if not options.quiet:
         for note in report.truncation_notes(result):

@@ -10,7 +10,8 @@ import numpy as np
 
 from xsearch.errors import EvaluationError, MissingExtraError
 from xsearch.evaluation.matrix import LanguageMatrix
-from xsearch.evaluation.results import MAIN_METRIC, TaskResult
+from xsearch.evaluation.report import metric_title, shown_means
+from xsearch.evaluation.results import TaskResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,13 +48,10 @@ def plot(result: TaskResult, path: Path) -> None:
     """
     check_plotting()
     matrix = result.matrix()
-    means = [
-        f"{name} {100 * mean:.1f}"
-        for name, mean in (("mono", matrix.mono), ("cross", matrix.cross), ("mean", matrix.mean))
-        if mean is not None
-    ]
-    heading = f"{result.task} ({result.split}): {result.encoder.name}\nnDCG@10 × 100: {', '.join(means)}"
-    figure = _bars(result) if matrix.cross is None else _heatmap(matrix)
+    metric = f"{metric_title(result.metric)} × 100"
+    means = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in shown_means(result).items())
+    heading = f"{result.task} ({result.split}): {result.encoder.name}\n{metric}: {means}"
+    figure = _bars(result, label=metric) if matrix.cross is None else _heatmap(matrix, label=metric)
     figure.suptitle(heading, fontsize=11, color=_INK, x=0.02, ha="left")
     try:
         figure.savefig(path, format="png")
@@ -72,32 +70,32 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _bars(result: TaskResult) -> Figure:
+def _bars(result: TaskResult, *, label: str) -> Figure:
     """A bar for each language with its 95% interval."""
     pairs = result.pairs
     figure = _figure(6.5, 0.34 * len(pairs) + 1.4)
     axes = figure.add_subplot()
     for row, pair in enumerate(pairs):
-        value = 100 * pair.scores[MAIN_METRIC]
+        value = 100 * pair.scores[result.metric]
         axes.barh(row, value, height=0.72, color="#31688e")
         reach = value
         if pair.interval is not None:
             reach = 100 * pair.interval.high
             axes.hlines(row, 100 * pair.interval.low, reach, color=_INK, lw=1.2)
         axes.text(reach + 1.2, row, f"{value:.1f}", va="center", fontsize=9, color=_INK)
-    axes.set_yticks(range(len(pairs)), [pair.doc_lang for pair in pairs])
+    axes.set_yticks(range(len(pairs)), [pair.query_lang for pair in pairs])
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.set_xlim(0, 107)  # room for the figure beside a bar of 100
     axes.set_xticks(range(0, 101, 20))
-    axes.set_ylabel("language", fontsize=10, color=_INK)
-    axes.set_xlabel("nDCG@10 × 100, with its 95% interval", fontsize=9, color=_INK)
+    axes.set_ylabel("question language", fontsize=10, color=_INK)
+    axes.set_xlabel(f"{label}, with its 95% interval", fontsize=9, color=_INK)
     axes.tick_params(axis="y", length=0, labelcolor=_INK)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure
 
 
-def _heatmap(matrix: LanguageMatrix) -> Figure:
+def _heatmap(matrix: LanguageMatrix, *, label: str) -> Figure:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -133,7 +131,7 @@ def _heatmap(matrix: LanguageMatrix) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(colours, ax=axes, shrink=0.7, aspect=22, pad=0.03)
-    bar.set_label("nDCG@10 × 100", fontsize=9, color=_INK)
+    bar.set_label(label, fontsize=9, color=_INK)
     bar.ax.tick_params(labelsize=8, labelcolor=_INK, length=2)
     bar.outline.set_visible(False)
     return figure

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from xsearch.evaluation.tasks import POOL
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageMatrix:
     """Values by pair of languages; rows are languages of documents, columns languages of queries.
 
+    A pool of all languages is a row of its own, and neither mono nor cross.
     Pairs may be missing; means are over the pairs that are there, each counting the same, and None where none is.
 
     Attributes:
@@ -36,7 +39,7 @@ class LanguageMatrix:
     @property
     def cross(self) -> float | None:
         """Mean over the pairs of two different languages."""
-        return _mean(value for (doc, query), value in self.values.items() if doc != query)
+        return _mean(value for (doc, query), value in self.values.items() if doc not in (query, POOL))
 
     @property
     def mean(self) -> float | None:

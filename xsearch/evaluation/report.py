@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from xsearch.errors import EvaluationError
-from xsearch.evaluation.results import MAIN_METRIC, Comparison, TaskResult, unpack_per_query
+from xsearch.evaluation.results import Comparison, TaskResult, unpack_per_query
 from xsearch.evaluation.significance import Difference, Interval, Scores
 
-_LIST_METRICS = (MAIN_METRIC, "recall@1", "recall@10", "recall@100", "mrr@10", "map")
+_LIST_METRICS = ("ndcg@10", "recall@1", "recall@10", "recall@100", "mrr@10", "map")
 _ALPHA = 0.05
 _INTERVAL = re.compile(r"\[\s+(-?[\d.e-]+),\s+(-?[\d.e-]+)\s+\]")
 
@@ -57,7 +57,10 @@ def read_baseline(path: Path) -> Baseline:
         )
     try:
         return Baseline(
-            str(report["task"]), str(report["split"]), dict(report["encoder"]), unpack_per_query(report["per_query"])
+            str(report["task"]),
+            str(report["split"]),
+            dict(report["encoder"]),
+            unpack_per_query(report["per_query"], metric=report["metric"]),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as exc:
         raise _not_a_report(path, f"{type(exc).__name__}: {exc}") from exc
@@ -120,11 +123,26 @@ def render(result: TaskResult, comparison: Comparison | None = None) -> Renderab
     if result.matrix().cross is None:
         parts: list[RenderableType] = [title, Text("Scores × 100"), _list(result)]
     else:
-        parts = [title, Text("nDCG@10 × 100; rows: context language, columns: question language"), _matrix(result)]
+        parts = [
+            title,
+            Text(f"{metric_title(result.metric)} × 100; rows: context language, columns: question language"),
+            _matrix(result),
+        ]
     parts.append(_summary(result))
     if comparison is not None:
         parts += [Text(), _differences(comparison)]
     return Group(*parts)
+
+
+def metric_title(metric: str) -> str:
+    """The usual spelling of a metric's name."""
+    return {"ndcg@10": "nDCG@10", "map": "MAP"}.get(metric, metric)
+
+
+def shown_means(result: TaskResult) -> dict[str, float]:
+    """The means worth showing: that over all pairs only where it is not one of the others again."""
+    means = result.means
+    return means if len(means) != 2 else {name: mean for name, mean in means.items() if name != "mean"}
 
 
 def truncation_notes(result: TaskResult) -> Iterator[str]:
@@ -164,7 +182,7 @@ def _list(result: TaskResult) -> Table:
         table.add_column(name, justify="right")
     for pair in result.pairs:
         scores = [_percent(pair.scores[name]) for name in _LIST_METRICS]
-        table.add_row(Text(pair.doc_lang, style="bold"), *scores, str(pair.documents), str(pair.queries))
+        table.add_row(Text(pair.query_lang, style="bold"), *scores, str(pair.documents), str(pair.queries))
     if len(result.pairs) > 1:
         table.add_section()
         table.add_row("mean", *(_percent(result.matrix(name).mean) for name in _LIST_METRICS), "", "")
@@ -172,22 +190,16 @@ def _list(result: TaskResult) -> Table:
 
 
 def _summary(result: TaskResult) -> Text:
-    matrix = result.matrix()
-    parts = []
-    for name, mean, interval in (
-        ("mono", matrix.mono, result.mono_interval),
-        ("cross", matrix.cross, result.cross_interval),
-    ):
-        if mean is not None:
-            parts.append(f"{name} {_percent(mean)}{_bounds(interval)}")
+    parts = (
+        f"{name} {_percent(mean)}{_bounds(result.intervals.get(name))}" for name, mean in shown_means(result).items()
+    )
     return Text("   ".join(parts))
 
 
 def _differences(comparison: Comparison) -> RenderableType:
-    lines = [Text(f"Against {comparison.baseline.get('name', 'the baseline')}: nDCG@10 × 100", style="bold")]
-    for name, difference in (("mono", comparison.mono), ("cross", comparison.cross)):
-        if difference is not None:
-            lines.append(Text(f"{name} {_describe(difference)}"))
+    name = comparison.baseline.get("name", "the baseline")
+    lines = [Text(f"Against {name}: {metric_title(comparison.metric)} × 100", style="bold")]
+    lines += [Text(f"{mean} {_describe(difference)}") for mean, difference in comparison.means.items()]
     pairs = comparison.pairs
     better = [key for key, difference in pairs.items() if difference.p_holm < _ALPHA and difference.mean > 0]
     worse = [key for key, difference in pairs.items() if difference.p_holm < _ALPHA and difference.mean < 0]

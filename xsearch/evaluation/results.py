@@ -12,7 +12,6 @@ from xsearch.encoder.fingerprint import Fingerprint
 from xsearch.evaluation.matrix import LanguageMatrix
 from xsearch.evaluation.significance import Difference, Interval, Scores
 
-MAIN_METRIC = "ndcg@10"
 # MTEB rounds to five decimals.
 _DECIMALS = 5
 
@@ -64,26 +63,26 @@ class EncodedTexts:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run against a baseline run: differences of the main metric, ours less the baseline's.
+    """A run against a baseline run: differences of a metric, ours less the baseline's.
 
     Attributes:
         baseline: the baseline's encoder, as its file names it.
-        mono, cross: of the mean over those pairs; None where there are no such pairs.
+        metric: what was compared.
+        means: of the means ``mono``, ``cross`` and ``mean`` (over all pairs), as far as there are such pairs.
         pairs: by pair key.
     """
 
     baseline: Mapping[str, Any]
-    mono: Difference | None
-    cross: Difference | None
+    metric: str
+    means: Mapping[str, Difference]
     pairs: Mapping[str, Difference]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values."""
         return {
-            "metric": MAIN_METRIC,
+            "metric": self.metric,
             "baseline": dict(self.baseline),
-            "mono": self.mono and self.mono.to_dict(),
-            "cross": self.cross and self.cross.to_dict(),
+            **{name: difference.to_dict() for name, difference in self.means.items()},
             "pairs": {key: difference.to_dict() for key, difference in self.pairs.items()},
         }
 
@@ -96,7 +95,8 @@ class TaskResult:
         task, split: as :class:`xsearch.evaluation.tasks.Task` names them.
         encoder: what identifies the encoder.
         pairs: sorted by languages, context language first.
-        mono_interval, cross_interval: 95% bootstrap intervals of the two means, if there are such pairs.
+        metric: the main metric, which ``per_query``, intervals and comparisons are about.
+        intervals: 95% bootstrap intervals of the means ``mono``, ``cross`` and ``mean``, as far as they are there.
         encoded: by language; what was encoded, and what was cut.
         versions: of Python and the packages that make the numbers.
         date: when, ISO 8601, UTC.
@@ -106,15 +106,23 @@ class TaskResult:
     split: str
     encoder: Fingerprint
     pairs: tuple[PairResult, ...]
-    mono_interval: Interval | None
-    cross_interval: Interval | None
+    metric: str
+    intervals: Mapping[str, Interval]
     encoded: Mapping[str, EncodedTexts]
     versions: Mapping[str, str]
     date: str
 
-    def matrix(self, metric: str = MAIN_METRIC) -> LanguageMatrix:
-        """The scores of one metric by language pair."""
-        return LanguageMatrix({(pair.doc_lang, pair.query_lang): pair.scores[metric] for pair in self.pairs})
+    def matrix(self, metric: str = "") -> LanguageMatrix:
+        """The scores of one metric, the main one if none is named, by language pair."""
+        name = metric or self.metric
+        return LanguageMatrix({(pair.doc_lang, pair.query_lang): pair.scores[name] for pair in self.pairs})
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Means of the main metric: ``mono``, ``cross`` and ``mean`` (all pairs), as far as there are such pairs."""
+        matrix = self.matrix()
+        means = {"mono": matrix.mono, "cross": matrix.cross, "mean": matrix.mean}
+        return {name: mean for name, mean in means.items() if mean is not None}
 
     def per_query(self) -> dict[str, Scores]:
         """The main metric of every query, by pair key."""
@@ -135,12 +143,11 @@ class TaskResult:
                 "digest": self.encoder.digest,
                 "fingerprint": self.encoder.to_dict(),
             },
-            "metric": MAIN_METRIC,
+            "metric": self.metric,
             "mono": _rounded(matrix.mono),
             "cross": _rounded(matrix.cross),
             "mean": _rounded(matrix.mean),
-            "mono_ci": _bounds(self.mono_interval),
-            "cross_ci": _bounds(self.cross_interval),
+            **{f"{name}_ci": _bounds(self.intervals.get(name)) for name in ("mono", "cross", "mean")},
             "pairs": {pair.key: pair.to_dict() for pair in self.pairs},
             "truncated": {
                 lang: {"documents": texts.truncated_documents, "queries": texts.truncated_queries}
@@ -153,24 +160,24 @@ class TaskResult:
             "date": self.date,
         }
         if per_query:
-            report["per_query"] = pack_per_query(self.per_query())
+            report["per_query"] = pack_per_query(self.per_query(), metric=self.metric)
         return report
 
 
-def pack_per_query(pairs: Mapping[str, Scores]) -> dict[str, Any]:
+def pack_per_query(pairs: Mapping[str, Scores], *, metric: str) -> dict[str, Any]:
     """Per-query scores as plain values, each question id written once although many pairs share it."""
     numbers: dict[str, int] = {}
     packed = {
         key: {
             "questions": [numbers.setdefault(question_id, len(numbers)) for question_id in scores.question_ids],
-            MAIN_METRIC: [round(value, _DECIMALS) for value in scores.values.tolist()],
+            metric: [round(value, _DECIMALS) for value in scores.values.tolist()],
         }
         for key, scores in pairs.items()
     }
     return {"ids": list(numbers), "pairs": packed}
 
 
-def unpack_per_query(packed: Mapping[str, Any]) -> dict[str, Scores]:
+def unpack_per_query(packed: Mapping[str, Any], *, metric: str) -> dict[str, Scores]:
     """What :func:`pack_per_query` packed.
 
     Raises:
@@ -180,7 +187,7 @@ def unpack_per_query(packed: Mapping[str, Any]) -> dict[str, Scores]:
     unpacked = {}
     for key, pair in packed["pairs"].items():
         questions = [ids[number] for number in pair["questions"]]
-        values = np.array(pair[MAIN_METRIC], dtype=np.float64)
+        values = np.array(pair[metric], dtype=np.float64)
         if values.shape != (len(questions),) or not np.isfinite(values).all():
             raise ValueError(f"{key} needs one finite score for each question")
         unpacked[key] = Scores(questions, values)

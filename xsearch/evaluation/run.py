@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import EncoderError, InvalidArgumentError
 from xsearch.evaluation import metrics
-from xsearch.evaluation.results import MAIN_METRIC, Comparison, EncodedTexts, PairResult, TaskResult
+from xsearch.evaluation.results import Comparison, EncodedTexts, PairResult, TaskResult
 from xsearch.evaluation.significance import (
     Interval,
     Scores,
@@ -25,19 +25,19 @@ from xsearch.evaluation.significance import (
     compare_means,
     paired_differences,
 )
-from xsearch.evaluation.tasks import Subset, Task
+from xsearch.evaluation.tasks import POOL, Subset, Task
 from xsearch.search.ranking import top_k
 
 OnProgress = Callable[[str, int, int], None]
 Texts = dict[str, dict[str, None]]
 
 _METRICS: dict[str, Callable[[metrics.Found, metrics.Counts], metrics.PerQuery]] = {
-    MAIN_METRIC: lambda found, relevant: metrics.ndcg(found, relevant, k=10),
+    "ndcg@10": lambda found, relevant: metrics.ndcg(found, relevant, k=10),
     "recall@1": lambda found, relevant: metrics.recall(found, relevant, k=1),
     "recall@10": lambda found, relevant: metrics.recall(found, relevant, k=10),
     "recall@100": lambda found, relevant: metrics.recall(found, relevant, k=100),
     "mrr@10": lambda found, relevant: metrics.mrr(found, relevant, k=10),
-    "map": lambda found, relevant: metrics.average_precision(found, relevant, k=1000),
+    "map": lambda found, relevant: metrics.average_precision(found, relevant, k=max(1, found.shape[1])),
 }
 
 # Texts a call of the encoder: enough for its own batching, few enough for a progress bar that moves.
@@ -51,18 +51,14 @@ class RunOptions:
     """How to score.
 
     Attributes:
-        depth: length of the rankings; MTEB's is 1000.
         bootstrap: resamples for the intervals; 0 leaves them out.
         seed: of the resampling.
     """
 
-    depth: int = 1000
     bootstrap: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.depth < 1000:
-            raise InvalidArgumentError(f"depth is {self.depth}", "map is defined at 1000", "Pass at least 1000")
         if self.bootstrap < 0 or self.seed < 0:
             raise InvalidArgumentError(
                 f"bootstrap is {self.bootstrap} and seed {self.seed}", "Neither may be negative", "Pass 0 or more"
@@ -105,7 +101,8 @@ def evaluate(
                 subset,
                 query_vectors[subset.query_lang].rows(subset.queries),
                 passage_vectors[subset.doc_lang].rows(subset.documents),
-                chosen,
+                task=task,
+                options=chosen,
             )
         )
     report("searching", len(task.subsets), len(task.subsets))
@@ -114,8 +111,8 @@ def evaluate(
         split=task.split,
         encoder=encoder.fingerprint,
         pairs=tuple(pairs),
-        mono_interval=_interval(pairs, chosen, "mono"),
-        cross_interval=_interval(pairs, chosen, "cross"),
+        metric=task.main_metric,
+        intervals=_intervals(pairs, chosen),
         encoded=encoded,
         versions=_versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -123,22 +120,25 @@ def evaluate(
 
 
 def compare_runs(
-    ours: Mapping[str, Scores], theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
+    ours: TaskResult, theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
 ) -> Comparison:
-    """The paired comparison of two runs, by pair and for the mono and cross means, over the pairs of the first.
+    """The paired comparison of a run with a baseline, by pair and for the means, over the pairs of the run.
+
+    Args:
+        theirs: the baseline's per-query scores by pair key.
+        baseline: the baseline's encoder, for the report.
 
     Raises:
-        InvalidArgumentError: the second run lacks a pair of the first, or was asked other questions.
+        InvalidArgumentError: the baseline lacks a pair of the run, or was asked other questions.
     """
-    theirs = {key: scores for key, scores in theirs.items() if key in ours}
-    differences = paired_differences(ours, theirs)
-    groups = {name: [differences[key] for key in differences if _group(key) == name] for name in ("mono", "cross")}
+    mine = ours.per_query()
+    theirs = {key: scores for key, scores in theirs.items() if key in mine}
     means = {
-        name: compare_means(group, samples=samples, seed=seed, name=name) if group else None
-        for name, group in groups.items()
+        name: compare_means(group, samples=samples, seed=seed, name=name)
+        for name, group in _groups(paired_differences(mine, theirs)).items()
     }
-    pairs = compare(ours, theirs, samples=samples, seed=seed)
-    return Comparison(baseline=baseline, mono=means["mono"], cross=means["cross"], pairs=pairs)
+    pairs = compare(mine, theirs, samples=samples, seed=seed)
+    return Comparison(baseline=baseline, metric=ours.metric, means=means, pairs=pairs)
 
 
 def find_relevant(query_vectors: Vectors, passage_vectors: Vectors, subset: Subset, *, depth: int) -> NDArray[np.bool_]:
@@ -222,11 +222,13 @@ def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
     return sum(len(spans) > room for spans in encoder.token_offsets(texts)) if texts else 0
 
 
-def _score_subset(subset: Subset, query_vectors: Vectors, passage_vectors: Vectors, options: RunOptions) -> PairResult:
-    found = find_relevant(query_vectors, passage_vectors, subset, depth=options.depth)
+def _score_subset(
+    subset: Subset, query_vectors: Vectors, passage_vectors: Vectors, *, task: Task, options: RunOptions
+) -> PairResult:
+    found = find_relevant(query_vectors, passage_vectors, subset, depth=task.depth)
     relevant = np.array([len(documents) for documents in subset.relevant])
     values = {name: metric(found, relevant) for name, metric in _METRICS.items()}
-    per_query = Scores(subset.question_ids, values[MAIN_METRIC])
+    per_query = Scores(subset.question_ids, values[task.main_metric])
     interval = None
     if options.bootstrap:
         interval = bootstrap_mean(per_query, samples=options.bootstrap, seed=options.seed, name=subset.key)
@@ -241,16 +243,24 @@ def _score_subset(subset: Subset, query_vectors: Vectors, passage_vectors: Vecto
     )
 
 
-def _interval(pairs: Sequence[PairResult], options: RunOptions, name: str) -> Interval | None:
-    group = [pair.per_query for pair in pairs if _group(pair.key) == name]
-    if not group or not options.bootstrap:
-        return None
-    return bootstrap_means(group, samples=options.bootstrap, seed=options.seed, name=name)
+def _intervals(pairs: Sequence[PairResult], options: RunOptions) -> dict[str, Interval]:
+    if not options.bootstrap:
+        return {}
+    return {
+        name: bootstrap_means(group, samples=options.bootstrap, seed=options.seed, name=name)
+        for name, group in _groups({pair.key: pair.per_query for pair in pairs}).items()
+    }
 
 
-def _group(key: str) -> str:
-    doc_lang, _, query_lang = key.partition("-")
-    return "mono" if doc_lang == query_lang else "cross"
+def _groups(pairs: Mapping[str, Scores]) -> dict[str, list[Scores]]:
+    """The pairs behind each mean; means without pairs are left out."""
+    groups: dict[str, list[Scores]] = {"mono": [], "cross": [], "mean": []}
+    for key, scores in pairs.items():
+        doc_lang, _, query_lang = key.partition("-")
+        groups["mean"].append(scores)
+        if doc_lang != POOL:
+            groups["mono" if doc_lang == query_lang else "cross"].append(scores)
+    return {name: group for name, group in groups.items() if group}
 
 
 def _versions() -> dict[str, str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from xsearch.errors import EvaluationError
 from xsearch.evaluation.archive import DataFile, find_files, zips_in
+from xsearch.evaluation.squad import Row, read_rows
 
 _MLQA_FILE = re.compile(r"(?P<split>dev|test)-context-(?P<doc>[a-z]{2})-question-(?P<query>[a-z]{2})\.json")
 _XQUAD_FILE = re.compile(r"xquad\.(?P<lang>[a-z]{2})\.json")
 
+# The document language of a pool that mixes all languages.
+POOL = "all"
 # The data sets name languages with two letters, MTEB's subsets with three. Both are understood.
 _TWO_LETTERS = {
     "ara": "ar", "arb": "ar", "deu": "de", "ell": "el", "eng": "en", "spa": "es", "hin": "hi",
@@ -35,7 +37,7 @@ class Subset:
     """One retrieval problem: rank the documents of one corpus for each query.
 
     Attributes:
-        doc_lang, query_lang: language of the contexts and of the questions.
+        doc_lang, query_lang: language of the contexts (:data:`POOL` if they are mixed) and of the questions.
         document_ids, documents: the corpus; ids are unique, texts are what the encoder gets.
         query_ids, queries: the queries, likewise.
         question_ids: the data set's own id of each query, the same for its translations in other subsets.
@@ -65,20 +67,15 @@ class Task:
         name: MTEB's name of the task.
         split: which part of the data.
         subsets: sorted by languages, context language first.
+        main_metric: the one that is compared.
+        depth: length of the rankings that are scored; MTEB's is 1000.
     """
 
     name: str
     split: str
     subsets: tuple[Subset, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One question with its context, as the data has it."""
-
-    question_id: str
-    question: str
-    context: str
+    main_metric: str = "ndcg@10"
+    depth: int = 1000
 
 
 def load_mlqa(data: Path, *, split: Split = Split.DEV, langs: Collection[str] = ()) -> Task:
@@ -106,10 +103,10 @@ def load_mlqa(data: Path, *, split: Split = Split.DEV, langs: Collection[str] = 
             f"Pass --split {min(splits)}, or point --data at the {split.value} files",
         )
     if not pairs:
-        raise _nothing_found(data, f"{split.value}-context-XX-question-YY.json", "MLQA_V1.zip")
-    wanted = _wanted(langs, {lang for pair in pairs for lang in pair})
+        raise nothing_found(data, f"{split.value}-context-XX-question-YY.json", "MLQA_V1.zip")
+    wanted = wanted_langs(langs, {lang for pair in pairs for lang in pair})
     subsets = [
-        build_subset(_rows(file), doc_lang=doc, query_lang=query)
+        build_subset(read_rows(file), doc_lang=doc, query_lang=query)
         for (doc, query), file in sorted(pairs.items())
         if doc in wanted and query in wanted
     ]
@@ -138,17 +135,17 @@ def load_xquad(data: Path, *, langs: Collection[str] = ()) -> Task:
         if (match := _XQUAD_FILE.fullmatch(name))
     }
     if not files:
-        raise _nothing_found(data, "xquad.XX.json", "the folder of github.com/google-deepmind/xquad")
-    wanted = _wanted(langs, files.keys())
+        raise nothing_found(data, "xquad.XX.json", "the folder of github.com/google-deepmind/xquad")
+    wanted = wanted_langs(langs, files.keys())
     subsets = [
-        build_subset(_rows(file), doc_lang=lang, query_lang=lang, native_ids=True)
+        build_subset(read_rows(file), doc_lang=lang, query_lang=lang, native_ids=True)
         for lang, file in sorted(files.items())
         if lang in wanted
     ]
     return Task("XQuADRetrieval", "validation", tuple(subsets))
 
 
-def build_subset(rows: Iterator[Row], *, doc_lang: str, query_lang: str, native_ids: bool = False) -> Subset:
+def build_subset(rows: Iterable[Row], *, doc_lang: str, query_lang: str, native_ids: bool = False) -> Subset:
     """The retrieval problem that MTEB makes of question-answering rows.
 
     Distinct contexts are the documents and distinct questions the queries, by exact equality of strings; every row
@@ -183,33 +180,12 @@ def build_subset(rows: Iterator[Row], *, doc_lang: str, query_lang: str, native_
     )
 
 
-def _rows(file: DataFile) -> Iterator[Row]:
-    """The rows of a file in SQuAD's layout; at least one."""
-    empty = True
-    for a, article in enumerate(_field(file.read_json(), "data", list, file.place)):
-        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{file.place}: data[{a}]")):
-            place = f"{file.place}: data[{a}].paragraphs[{p}]"
-            context = _field(paragraph, "context", str, place)
-            for q, entry in enumerate(_field(paragraph, "qas", list, place)):
-                empty = False
-                where = f"{place}.qas[{q}]"
-                yield Row(_field(entry, "id", str, where), _field(entry, "question", str, where), context)
-    if empty:
-        raise EvaluationError(f"{file.place} holds no question", "At least one was expected", "Download it again")
+def wanted_langs(langs: Collection[str], present: Collection[str]) -> set[str]:
+    """The two-letter codes of the languages asked for, all that are present if none is.
 
-
-def _field(record: Any, key: str, kind: type, place: str) -> Any:
-    value = record.get(key) if isinstance(record, Mapping) else None
-    if not isinstance(value, kind):
-        raise EvaluationError(
-            f"{place} has no {key!r} that is a {kind.__name__}",
-            "SQuAD's layout was expected: data[].paragraphs[].context and .qas[].question, .id",
-            "Use the data set's own files, unchanged",
-        )
-    return value
-
-
-def _wanted(langs: Collection[str], present: Collection[str]) -> set[str]:
+    Raises:
+        EvaluationError: one of them is not present.
+    """
     if not langs:
         return set(present)
     wanted = {_TWO_LETTERS.get(lang.strip().lower(), lang.strip().lower()) for lang in langs}
@@ -222,7 +198,8 @@ def _wanted(langs: Collection[str], present: Collection[str]) -> set[str]:
     return wanted
 
 
-def _nothing_found(data: Path, names: str, source: str) -> EvaluationError:
+def nothing_found(data: Path, names: str, source: str) -> EvaluationError:
+    """The error for data without a file of the names it should have."""
     zips = zips_in(data)
     hint = f"Pass one of its archives, e.g. --data {zips[0]}" if zips else f"Point --data at {source}"
     return EvaluationError(f"{data} holds no {names}", "Files of that name, at any depth, were expected", hint)
