@@ -17,10 +17,22 @@ _LOGGERS = ("trafilatura", "htmldate", "courlan", "justext")
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
 _XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 _LANG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*")
+_WHITE_SPACE = re.compile(r"\s+")
+_TABS = re.compile(r"\t[\t ]*")
 _HEAD_BYTES = 4096
 
-# Menus and footers are not what a page says; trafilatura keeps them on short pages.
-_AROUND = ["//nav", "//footer", "//aside"]
+_UNSEEN = frozenset(
+    {"head", "script", "style", "noscript", "template", "svg", "math", "iframe", "object"}
+    | {"select", "textarea", "button"}
+)
+# Menus and footers are not what a page says.
+_AROUND = frozenset({"nav", "footer", "aside"})
+_INLINE = frozenset(
+    {"a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img"}
+    | {"ins", "kbd", "label", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong"}
+    | {"sub", "sup", "time", "tt", "u", "var", "wbr"}
+)
+_ALL_KEPT = 0.99
 
 
 def read_html(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Document | Skipped]:
@@ -48,10 +60,37 @@ def _extract(page: str) -> tuple[Any, str]:
         if tree is None:
             return None, ""
         found = trafilatura.bare_extraction(
-            page, include_comments=False, include_tables=True, favor_recall=True, prune_xpath=_AROUND
+            page,
+            include_comments=False,
+            include_tables=True,
+            favor_recall=True,
+            prune_xpath=[f"//{tag}" for tag in sorted(_AROUND)],
         )
-        text = (found.text if found is not None else "") or trafilatura.html2txt(page)
-    return tree, clean(text)
+    whole = _whole_text(tree)
+    main = (found.text if found is not None else "") or ""
+    # On short pages trafilatura finds no main part and keeps all, but breaks lines at every <b> and <a>.
+    all_kept = len("".join(main.split())) >= _ALL_KEPT * len("".join(whole.split()))
+    return tree, clean(main if main and not all_kept else whole)
+
+
+def _whole_text(tree: Any) -> str:
+    """All text one sees on the page, a line a block, but for what stands around it."""
+    parts: list[str] = []
+
+    def collect(element: Any) -> None:
+        tag = element.tag
+        shown = isinstance(tag, str) and tag not in _UNSEEN and tag not in _AROUND  # no str: a comment
+        edge = "" if tag in _INLINE else "\t" if tag in {"td", "th"} else "\n"
+        if shown:
+            parts.extend((edge, _WHITE_SPACE.sub(" ", element.text or "")))
+            for child in element:
+                collect(child)
+            parts.append(edge)
+        parts.append(_WHITE_SPACE.sub(" ", element.tail or ""))
+
+    collect(tree)
+    lines = ("\t".join(" ".join(cell.split()) for cell in line.split("\t")) for line in "".join(parts).split("\n"))
+    return "\n".join(line for line in (_TABS.sub("\t", line).strip() for line in lines) if line)
 
 
 def _declared_encoding(data: bytes) -> str | None:
