@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xsearch.errors import InvalidArgumentError
 from xsearch.evaluation import metrics
-from xsearch.search.ranking import top_k
+from xsearch.ranking import top_k
 
 Metric = Callable[..., NDArray[np.float64]]
 

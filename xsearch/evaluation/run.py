@@ -26,7 +26,7 @@ from xsearch.evaluation.significance import (
     paired_differences,
 )
 from xsearch.evaluation.tasks import POOL, Subset, Task
-from xsearch.search.ranking import top_k
+from xsearch.ranking import top_k
 
 OnProgress = Callable[[str, int, int], None]
 Texts = dict[str, dict[str, None]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xsearch.errors import InvalidArgumentError, NonFiniteVectorError
-from xsearch.search.ranking import order, top_k
+from xsearch.ranking import order, top_k
 
 
 def f32(*values: float) -> NDArray[np.float32]:
