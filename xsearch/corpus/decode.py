@@ -56,7 +56,8 @@ def has_undecoded_bytes(text: str) -> bool:
 def check_encoding(encoding: str) -> None:
     """Raise :class:`ReadError` unless ``encoding`` is one that Python can decode text with."""
     try:
-        b"".decode(encoding)
+        # Not an empty string: for that Python does not look the name up.
+        b"xx".decode(encoding, "replace")
     except LookupError as exc:
         raise ReadError(
             encoding,

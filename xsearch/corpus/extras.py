@@ -27,6 +27,7 @@ class Extra:
 PDF = Extra("reading PDF files", "pypdf", "pypdf", "docs")
 DOCX = Extra("reading Word files", "docx", "python-docx", "docs")
 HTML = Extra("reading HTML files", "trafilatura", "trafilatura", "docs")
+HTML_TREE = Extra("reading HTML files", "lxml", "trafilatura", "docs")  # comes with it
 PARQUET = Extra("reading Parquet files", "pyarrow", "pyarrow", "docs")
 DATASET = Extra("reading datasets", "datasets", "datasets", "hub")
 HUB = Extra("reading datasets of the hub", "huggingface_hub", "huggingface_hub", "hub")

@@ -52,12 +52,13 @@ def read_html(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Do
 def _extract(page: str) -> tuple[Any, str]:
     """The parsed page (None where there is nothing to parse) and its main text."""
     trafilatura = extras.load(extras.HTML)
-    utils = extras.load(extras.HTML, ".utils")
+    lxml, etree = extras.load(extras.HTML_TREE, ".html"), extras.load(extras.HTML_TREE, ".etree")
     # lxml refuses a str that declares an encoding; it is decoded already.
     page = _XML_DECLARATION.sub("", page, count=1)
     with extras.quiet(*_LOGGERS):
-        tree = utils.load_html(page)
-        if tree is None:
+        try:
+            tree = lxml.document_fromstring(page)
+        except (etree.LxmlError, ValueError):  # nothing but comments, or nothing at all
             return None, ""
         found = trafilatura.bare_extraction(
             page,

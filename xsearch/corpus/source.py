@@ -226,6 +226,9 @@ def _read_stdin(options: ReadOptions, on_bytes: OnBytes) -> Iterator[Document | 
                 break
         numbered = chain(before[-1:], numbered)
         first = before[-1][1] if before else ""
+        if first is not None and not first.strip():
+            yield Skipped(STDIN, "there are no records in it")
+            return
         if first is not None and first.lstrip(" \t\ufeff").startswith("{"):
             yield from documents(object_rows(numbered, STDIN), Table(STDIN, STDIN), options)
         else:
