@@ -18,7 +18,15 @@ from xsearch.errors import EvaluationError
 from xsearch.evaluation.results import Comparison, TaskResult, unpack_per_query
 from xsearch.evaluation.significance import Difference, Interval, Scores
 
-_LIST_METRICS = ("ndcg@10", "recall@1", "recall@10", "recall@100", "mrr@10", "map")
+# The metrics of a list, with headings short enough for 80 columns.
+_HEADINGS = {
+    "ndcg@10": "nDCG@10",
+    "recall@1": "R@1",
+    "recall@10": "R@10",
+    "recall@100": "R@100",
+    "mrr@10": "MRR@10",
+    "map": "MAP",
+}
 _ALPHA = 0.05
 _INTERVAL = re.compile(r"\[\s+(-?[\d.e-]+),\s+(-?[\d.e-]+)\s+\]")
 
@@ -136,7 +144,7 @@ def render(result: TaskResult, comparison: Comparison | None = None) -> Renderab
 
 def metric_title(metric: str) -> str:
     """The usual spelling of a metric's name."""
-    return {"ndcg@10": "nDCG@10", "map": "MAP"}.get(metric, metric)
+    return _HEADINGS.get(metric, metric)
 
 
 def shown_means(result: TaskResult) -> dict[str, float]:
@@ -177,15 +185,15 @@ def _matrix(result: TaskResult) -> Table:
 
 def _list(result: TaskResult) -> Table:
     table = Table()
-    table.add_column("language")
-    for name in (*_LIST_METRICS, "documents", "queries"):
+    table.add_column("")
+    for name in (*_HEADINGS.values(), "docs", "queries"):
         table.add_column(name, justify="right")
     for pair in result.pairs:
-        scores = [_percent(pair.scores[name]) for name in _LIST_METRICS]
+        scores = [_percent(pair.scores[name]) for name in _HEADINGS]
         table.add_row(Text(pair.query_lang, style="bold"), *scores, str(pair.documents), str(pair.queries))
     if len(result.pairs) > 1:
         table.add_section()
-        table.add_row("mean", *(_percent(result.matrix(name).mean) for name in _LIST_METRICS), "", "")
+        table.add_row("mean", *(_percent(result.matrix(name).mean) for name in _HEADINGS), "", "")
     return table
 
 
