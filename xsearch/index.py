@@ -32,6 +32,7 @@ from xsearch.store.catalog import (
 )
 from xsearch.store.snapshot import Snapshot
 from xsearch.store.vectors import VECTORS_FOLDER, open_segment
+from xsearch.store.where import parse_where
 from xsearch.store.writer import Interrupted, Writer, open_writer
 from xsearch.text.passages import PassageLimits
 
@@ -142,7 +143,7 @@ class Index:
         Args:
             path: its folder; must not be there, or be empty.
             encoder: an encoder, or the name or folder of one.
-            passage_tokens: how long passages may be, in the encoder's tokens; 160 by default, or what the encoder reads.
+            passage_tokens: how long passages may be, in the encoder's tokens; 160, or what the encoder reads if less.
 
         Raises:
             IndexExistsError: there is something at ``path``.
@@ -283,6 +284,12 @@ class Index:
             row = connection.execute(_document_query().where(documents.c.doc_id == doc_id)).one_or_none()
         return None if row is None else _document(row)
 
+    def find(self, where: str) -> list[str]:
+        """Ids of the documents that fit a filter, in the order in which they were added."""
+        query = sa.select(documents.c.doc_id).where(parse_where(where)).order_by(documents.c.doc_key)
+        with self._catalog.reading() as connection:
+            return list(connection.execute(query).scalars())
+
     def __iter__(self) -> Iterator[Document]:
         """All documents, in the order in which they were added, on one state of the index."""
         with self._catalog.reading() as connection:
@@ -301,7 +308,7 @@ class Index:
             by_language = (
                 sa.select(passages.c.lang, count).group_by(passages.c.lang).order_by(count.desc(), passages.c.lang)
             )
-            languages = {lang: number for lang, number in connection.execute(by_language)}
+            languages = {row.lang: int(row[1]) for row in connection.execute(by_language)}
             open_runs = sa.select(runs.c.started).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
             return IndexInfo(
                 path=str(self._path),

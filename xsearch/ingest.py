@@ -1,11 +1,11 @@
-"""Documents become passages and vectors in an index: split, told their language, encoded, written, a batch at a time."""
+"""Documents become passages and vectors in an index: split, told their language, encoded, written, in batches."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 import numpy as np
@@ -71,6 +71,11 @@ class IngestReport:
     cut: int = 0
     titles_left_out: int = 0
     languages: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: IngestReport) -> None:
+        """Adds another report's counts to this one's."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
 
 @dataclass(frozen=True, slots=True)

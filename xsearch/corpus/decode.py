@@ -45,12 +45,14 @@ def clean(text: str) -> str:
 
     JSON can hold them (``"\\ud800"``), and neither UTF-8 nor SQLite's text can.
     """
+    if text.isascii() and "\0" not in text:  # ten times faster than the pattern
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def has_undecoded_bytes(text: str) -> bool:
     """Whether decoding with ``surrogateescape`` met bytes that do not belong to the encoding."""
-    return _ESCAPED_BYTE.search(text) is not None
+    return not text.isascii() and _ESCAPED_BYTE.search(text) is not None
 
 
 def check_encoding(encoding: str) -> None:

@@ -79,6 +79,7 @@ def find_fields(names: Iterable[str], options: ReadOptions, *, source: str) -> F
         ReadError: a named field is not there, or no field is known to hold text.
     """
     given = list(names)
+    listed = clean(", ".join(given)) or "none"
     there = {name.strip().lower(): name for name in reversed(given)}
 
     def pick(named: str | None, known: tuple[str, ...], flag: str) -> str | None:
@@ -89,7 +90,7 @@ def find_fields(names: Iterable[str], options: ReadOptions, *, source: str) -> F
         raise ReadError(
             source,
             f"there is no field {named!r} in it",
-            f"Its fields are {', '.join(given) or 'none'}",
+            f"Its fields are {listed}",
             f"Pass one of them as {flag}",
         )
 
@@ -97,7 +98,7 @@ def find_fields(names: Iterable[str], options: ReadOptions, *, source: str) -> F
     if text is None:
         raise ReadError(
             source,
-            f"no field is known to hold the text; its fields are {', '.join(given) or 'none'}",
+            f"no field is known to hold the text; its fields are {listed}",
             f"Known names are {', '.join(TEXT_FIELDS)}",
             "Name the field with --text-field",
         )

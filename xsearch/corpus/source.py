@@ -199,16 +199,16 @@ def _guarded(items: Iterator[Document | Skipped], source: str, *, alone: bool) -
 
 def _reason(exc: ReadError) -> str:
     place = exc.source if exc.line is None else f"{exc.source}:{exc.line}"
-    return exc.given.removeprefix(f"{place}: ")
+    return clean(exc.given.removeprefix(f"{place}: "))
 
 
 def _storable(items: Iterator[Document | Skipped]) -> Iterator[Document | Skipped]:
     """The items; names of files that are not valid in the file system's encoding made storable."""
     for item in items:
-        if not has_undecoded_bytes(item.source):
+        if isinstance(item, Skipped):
+            yield Skipped(clean(item.source), clean(item.reason), item.line)
+        elif not has_undecoded_bytes(item.source):
             yield item
-        elif isinstance(item, Skipped):
-            yield Skipped(clean(item.source), item.reason, item.line)
         else:
             yield Document(clean(item.doc_id), item.text, item.title, item.lang, clean(item.source), item.metadata)
 

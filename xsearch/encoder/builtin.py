@@ -37,7 +37,7 @@ class BuiltinEncoder:
     Texts are sorted by length, so little is padded, and a batch holds up to ``BATCH_TOKENS`` tokens.
 
     Args:
-        folder: holds ``model.onnx``, ``tokenizer.json`` and ``xsearch_encoder.json``; the one in the package by default.
+        folder: holds ``model.onnx``, ``tokenizer.json``, ``xsearch_encoder.json``; the one in the package by default.
         threads: batches at once; by default the processors that this process may use.
 
     Raises:
@@ -103,7 +103,7 @@ class BuiltinEncoder:
         return self._encode(texts, self._passage_prefix, on_progress)
 
     def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
-        """For each passage its contextual token vectors, ``(tokens, dim) float32``, special tokens and prompt left out."""
+        """For each passage its token vectors, ``(tokens, dim) float32``, special tokens and prompt left out."""
         ids = self._token_ids(texts, self._passage_prefix)
         vectors: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(ids)
         skip = 1 + len(self._passage_prefix)

@@ -94,7 +94,7 @@ def export_bert(folder: Path, precision: Precision) -> ModelProto:
 
 
 def write_encoder(folder: Path, target: Path, precision: Precision) -> None:
-    """Writes the folder that :class:`xsearch.encoder.builtin.BuiltinEncoder` loads, from a sentence-transformers folder.
+    """Writes the folder that :class:`~xsearch.encoder.builtin.BuiltinEncoder` loads, from sentence-transformers' own.
 
     Args:
         folder: a BERT encoder with mean pooling: ``model.safetensors``, ``config.json``, ``tokenizer.json``.
@@ -160,7 +160,7 @@ class _Builder:
         ]
         graph = helper.make_graph(self._nodes, "bert", ids, outputs, self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="xsearch")
+        model: ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="xsearch")
         return model
 
     def _embed(self) -> str:

@@ -66,7 +66,7 @@ def check_same(stored: Fingerprint, given: Fingerprint, *, index: str) -> None:
     old, new = stored.to_dict(), given.to_dict()
     differing = ", ".join(f"{key} {_short(old[key])} / {_short(new[key])}" for key in old if old[key] != new[key])
     raise FingerprintMismatchError(
-        f"The index {index} was built with the encoder {stored}, and the one given is {given}; they differ in: {differing}",
+        f"The index {index} was built with the encoder {stored}, the one given is {given}; they differ in: {differing}",
         "Vectors of two encoders cannot be compared, even where their dimensions agree",
         f"Search with --encoder {stored.name}, or build a new index with --encoder {given.name}",
     )

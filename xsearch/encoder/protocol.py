@@ -72,4 +72,5 @@ def unit_vectors(vectors: Vectors) -> Vectors:
             "A vector must be finite and have a direction",
             "Check the encoder's weights: a piece of its vocabulary may hold NaN",
         )
-    return rows / norms
+    unit: Vectors = rows / norms
+    return unit

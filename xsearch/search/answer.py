@@ -14,8 +14,8 @@ from xsearch.text.passages import sentence_spans
 def best_sentences(encoder: Encoder, query: Vectors, texts: Sequence[str], langs: Sequence[str]) -> list[Span | None]:
     """The best sentence of each passage, or ``None`` for a passage of which no token is left.
 
-    A sentence is the mean of its token vectors, taken from one pass over the whole passage, so that it is scored with its
-    paragraph as context.
+    A sentence is the mean of its token vectors, taken from one pass over the whole passage, so that it is scored with
+    its paragraph as context.
 
     Args:
         query: ``(dim,) float32, L2-normalised``.

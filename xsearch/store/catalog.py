@@ -240,6 +240,14 @@ def read_segments(connection: sa.Connection) -> list[Segment]:
     return [Segment(row.number, row.first_passage_id, row.rows, row.dim, row.size, row.sha256) for row in rows]
 
 
+def inserted_key(result: sa.CursorResult[Any]) -> int:
+    """The primary key that the database gave to an inserted row."""
+    keys = result.inserted_primary_key
+    if keys is None:
+        raise StoreError("The database gave no key for a row", "An INSERT of one row", "Report this as a bug")
+    return int(keys[0])
+
+
 def delete_documents(connection: sa.Connection, doc_keys: Sequence[int]) -> None:
     """Takes documents and their passages out; the passages' ids become tombstones."""
     for some in _chunks(doc_keys):
@@ -267,7 +275,7 @@ def fetch_passages(connection: sa.Connection, passage_ids: Sequence[int]) -> dic
     found: dict[int, PassageRow] = {}
     for some in _chunks(passage_ids):
         for row in connection.execute(query.where(passages.c.passage_id.in_(some))):
-            found[row.passage_id] = PassageRow(*row)
+            found[row.passage_id] = PassageRow(*tuple(row))
     return found
 
 

@@ -1,7 +1,7 @@
 """Vectors on disk in immutable segments, and exact search over them with FAISS.
 
-A segment is one ``.npy`` file, ``(rows, dim) float16``, rows L2-normalised. Row ``i`` belongs to the passage with the id
-``first_passage_id + i``, so ids and vectors cannot get out of step.
+A segment is one ``.npy`` file, ``(rows, dim) float16``, rows L2-normalised. Row ``i`` belongs to the passage with the
+id ``first_passage_id + i``, so ids and vectors cannot get out of step.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from xsearch.errors import IndexDamagedError, InvalidArgumentError, MissingExtraError
 from xsearch.ranking import order
 from xsearch.store.files import publish, sha256_of
-
-if TYPE_CHECKING:
-    import faiss
 
 VECTORS_FOLDER = "vectors"
 DTYPE = np.dtype(np.float16)
@@ -108,7 +105,7 @@ class ExactSearcher:
     def __init__(self, index: Path, segments: Sequence[Segment], *, deleted: PassageIds, dim: int) -> None:
         faiss = _faiss()
         self._dim = dim
-        self._flat: faiss.IndexFlat = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
+        self._flat: Any = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
         for segment in segments:
             vectors = open_segment(index, segment)
             for start in range(0, segment.rows, BLOCK_ROWS):

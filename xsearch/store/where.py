@@ -135,11 +135,12 @@ class _Parser:
             negated = self._take("keyword", "not")
             self._need("keyword", "null")
             column = _typed(field, "")
-            return column.is_not(None) if negated else column.is_(None)
+            condition: Condition = column.is_not(None) if negated else column.is_(None)
+            return condition
         negated = self._take("keyword", "not")
         if self._take("keyword", "in"):
             values = self._values()
-            condition: Condition = sa.or_(*(self._compare("=", field, value) for value in values))
+            condition = sa.or_(*(self._compare("=", field, value) for value in values))
         elif self._take("keyword", "like"):
             pattern = self._value()
             if not isinstance(pattern, str):

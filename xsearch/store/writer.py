@@ -17,6 +17,7 @@ from xsearch.store.catalog import (
     Catalog,
     delete_documents,
     documents,
+    inserted_key,
     passages,
     read_segments,
     read_setting,
@@ -82,7 +83,7 @@ class Writer:
             # An unfinished run is followed up by this one; what it wrote is in the index.
             connection.execute(runs.update().where(runs.c.finished.is_(None)).values(finished="superseded"))
             row = connection.execute(runs.insert().values(sources=self._sources, started=_now()))
-            self.run_id = int(row.inserted_primary_key[0])
+            self.run_id = inserted_key(row)
 
     def stored(self, doc_ids: Sequence[str]) -> dict[str, Stored]:
         """What is stored under these ids; at most a few thousand at a time."""
@@ -127,7 +128,7 @@ class Writer:
             rows: list[dict[str, object]] = []
             for item in batch:
                 added = connection.execute(documents.insert().values(**self._document_row(item)))
-                doc_key = int(added.inserted_primary_key[0])
+                doc_key = inserted_key(added)
                 for passage in item.passages:
                     rows.append(_passage_row(first + len(rows), doc_key, passage))
             if rows:

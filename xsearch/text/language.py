@@ -289,7 +289,7 @@ def _by_model(text: str, script: str, prior: Mapping[str, float] | None) -> tupl
 @lru_cache(maxsize=1)
 def _model() -> _Ranker:
     """The detector, loaded at the first text that needs it (0.7 s, 100 MB)."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier: _Ranker = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     return identifier

@@ -175,8 +175,8 @@ def _continues_character(text: str, place: int) -> bool:
 def _pack(units: Iterator[_Unit], text: str, budget: int) -> Iterator[CharSpan]:
     """Units joined to passages of at most ``budget`` tokens, white space at both ends left out.
 
-    A passage that is at least half full ends where a paragraph ends; a last passage under an eighth joins the one before
-    where both fit together.
+    A passage that is at least half full ends where a paragraph ends; a last passage under an eighth joins the one
+    before where both fit together.
     """
     groups: list[list[_Unit]] = []
     current: list[_Unit] = []

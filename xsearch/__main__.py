@@ -1,0 +1,5 @@
+"""``python -m xsearch``."""
+
+from xsearch.cli.main import main
+
+main()

@@ -1,0 +1,210 @@
+"""``xsearch index``: documents from files, tables and datasets into an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xsearch.cli.options import encoder_options, index_dir_option, json_option, quiet_option
+from xsearch.config import index_path
+
+if TYPE_CHECKING:
+    from xsearch.cli.progress import IngestProgress
+    from xsearch.corpus.source import ReadOptions
+    from xsearch.index import Index
+    from xsearch.ingest import IngestReport
+    from xsearch.records import Document, Skipped
+
+# Skipped documents named one by one on the terminal; all are counted, and --json names all.
+NAMED_SKIPS = 20
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The documents of a source, with what was skipped kept aside."""
+
+    on_error: str
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def documents(self, source: str, options: ReadOptions, progress: IngestProgress) -> Iterator[Document]:
+        from xsearch.corpus.source import read_source
+        from xsearch.errors import ReadError
+        from xsearch.records import Skipped
+
+        for item in read_source(source, options, on_bytes=progress.advance):
+            if not isinstance(item, Skipped):
+                yield item
+            elif self.on_error == "stop":
+                raise ReadError(
+                    item.source, item.reason, "Every document must be readable with --on-error stop",
+                    "Mend or remove it, or use --on-error skip", line=item.line,
+                )  # fmt: skip
+            else:
+                self.skipped.append(item)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  xsearch index news ./articles
+  xsearch index news 'reports/**/*.pdf' notes.jsonl --lang-field language
+  xsearch index papers corpus.parquet --text-field abstract --id-field doi
+  cat lines.txt | xsearch index lines -
+  xsearch index news ./articles --prune      again later: only what changed is encoded"""
+)
+@click.argument("name")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--text-field", help="Field of a table that holds the text. [default: found by name]")
+@click.option("--id-field", help="Field that holds the id. [default: found by name, else the row number]")
+@click.option("--title-field", help="Field that holds the title. [default: found by name]")
+@click.option("--lang-field", help="Field that holds the language. [default: found by name]")
+@click.option("--lang", default="", help="Language of every document, e.g. de. [default: found out]")
+@click.option("--encoding", help="Encoding of text files and tables. [default: detected]")
+@click.option("--passage-tokens", type=click.IntRange(min=1), help="Length of passages in tokens. [default: 160]")
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="What to do with a file or record that cannot be read.",
+)
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(["replace", "skip", "error"]),
+    default="replace",
+    show_default=True,
+    help="What to do with a document id that comes twice in one run.",
+)
+@click.option("--prune", is_flag=True, help="Delete documents of these sources that are no longer there.")
+@click.option("--rebuild", is_flag=True, help="Delete the index first, if there is one.")
+@click.option("--dry-run", is_flag=True, help="Read and count, write nothing, and say what it would take.")
+@encoder_options
+@index_dir_option
+@json_option
+@quiet_option
+def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
+    """Put documents into the index NAME, which is made if it is not there.
+
+    SOURCE is a file, a folder, a glob, '-' for lines on standard input, or hf:NAME for a dataset. Read are txt, md,
+    html, pdf, docx, jsonl, json, csv, tsv, parquet and datasets saved on disk. Documents that did not change since they
+    were indexed are not encoded again, and an interrupted run goes on where it stopped.
+    """
+    from xsearch.cli.progress import IngestProgress
+    from xsearch.corpus.source import ReadOptions, measure_source
+
+    options = ReadOptions(
+        text_field=flags["text_field"],
+        id_field=flags["id_field"],
+        lang_field=flags["lang_field"],
+        title_field=flags["title_field"],
+        lang=flags["lang"],
+        encoding=flags["encoding"],
+    )
+    origins = [_origin(source) for source in sources]
+    sizes = [measure_source(source) for source in sources]
+    total = sum(size.bytes for size in sizes) if all(size.bytes for size in sizes) else 0
+    reading = _Reading(flags["on_error"])
+    with IngestProgress(total, quiet=flags["quiet"]) as progress:
+        if flags["dry_run"]:
+            from xsearch.cli.plan import print_plan
+
+            found = (document for source in sources for document in reading.documents(source, options, progress))
+            print_plan(found, progress, flags)
+            _print_skipped(reading.skipped, quiet=flags["quiet"])
+            return
+        with _opened(index_path(name, flags["index_dir"]), flags) as target:
+            report = _run(target, list(zip(sources, origins, strict=True)), options, (reading, progress, flags))
+            info = target.info()
+    if flags["as_json"]:
+        fields = {**asdict(report), "skipped": [asdict(item) for item in reading.skipped], "index": info.to_dict()}
+        click.echo(json.dumps(fields, ensure_ascii=False))
+        return
+    _print_skipped(reading.skipped, quiet=flags["quiet"])
+    _print_report(report, len(reading.skipped), target, info.documents)
+
+
+def _run(
+    target: Index,
+    sources: list[tuple[str, str]],
+    options: ReadOptions,
+    around: tuple[_Reading, IngestProgress, dict[str, Any]],
+) -> IngestReport:
+    from xsearch.ingest import DuplicatePolicy, IngestReport
+
+    reading, progress, flags = around
+    report = IngestReport()
+    with target.run([origin for _, origin in sources], passage_tokens=flags["passage_tokens"]) as run:
+        if run.interrupted is not None:
+            progress.remark(
+                f"Resuming: the run of {run.interrupted.started} was interrupted after {run.interrupted.documents:,} "
+                "documents; these are not encoded again."
+            )
+        for source, origin in sources:
+            found = reading.documents(source, options, progress)
+            policy = DuplicatePolicy(flags["on_duplicate"])
+            report.merge(run.add(found, origin=origin, on_duplicate=policy, on_done=progress.count))
+        if flags["prune"]:
+            report.pruned = run.prune()
+    return report
+
+
+def _opened(path: Path, flags: dict[str, Any]) -> Index:
+    """The index at the path, made if it is not there."""
+    from xsearch.encoder.load import BUILTIN
+    from xsearch.index import Index, remove_index
+    from xsearch.store.catalog import CATALOG_FILE
+
+    exists = (path / CATALOG_FILE).is_file()
+    if exists and flags["rebuild"]:
+        remove_index(path)
+        exists = False
+    if exists:
+        return Index.open(path, encoder=flags["encoder"], device=flags["device"])
+    return Index.create(
+        path,
+        encoder=flags["encoder"] or BUILTIN,
+        passage_tokens=flags["passage_tokens"],
+        device=flags["device"],
+    )
+
+
+def _origin(source: str) -> str:
+    """The name under which a source's documents are kept: the same from whichever folder it is called."""
+    if source == "-" or source.startswith("hf:"):
+        return source
+    return Path(source).absolute().as_posix()
+
+
+def _print_skipped(skipped: list[Skipped], *, quiet: bool) -> None:
+    if quiet:
+        return
+    for item in skipped[:NAMED_SKIPS]:
+        click.echo(f"Skipped {item.place}: {item.reason}", err=True)
+    if len(skipped) > NAMED_SKIPS:
+        click.echo(f"... and {len(skipped) - NAMED_SKIPS:,} more; --json names all", err=True)
+
+
+def _print_report(report: IngestReport, skipped: int, target: Index, documents: int) -> None:
+    counts = {
+        "added": report.added,
+        "updated": report.updated,
+        "unchanged": report.unchanged,
+        "with new metadata only": report.relabelled,
+        "without text": report.empty,
+        "with an id that came twice": report.duplicates,
+        "pruned": report.pruned,
+        "skipped": skipped,
+    }
+    parts = [f"{count:,} {what}" for what, count in counts.items() if count]
+    click.echo(f"{report.documents:,} documents read: {', '.join(parts) or 'nothing to do'}")
+    if report.passages:
+        languages = ", ".join(f"{lang} {count:,}" for lang, count in report.languages.most_common(12))
+        click.echo(f"{report.passages:,} passages encoded ({report.tokens:,} tokens, {report.cut:,} cut): {languages}")
+    if report.titles_left_out:
+        click.echo(f"{report.titles_left_out:,} titles are too long to be encoded with each passage; they are stored")
+    click.echo(f"Index {target.path}: {documents:,} documents")

@@ -1,0 +1,117 @@
+"""``xsearch search``: hits for one query, or for many from standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from xsearch.cli.options import encoder_options, index_dir_option, json_option
+from xsearch.config import index_path
+
+if TYPE_CHECKING:
+    from xsearch.index import Index
+    from xsearch.records import Hits, Query
+    from xsearch.search.retrieve import SearchOptions
+
+# Queries of a batch that are searched together.
+BATCH_QUERIES = 256
+RUN_TAG = "xsearch"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  xsearch search news "Wer hat den Vertrag unterschrieben?"
+  xsearch search news "earthquake" -k 5 --lang ja --lang zh
+  xsearch search news "climate" --where "year >= 2000 and source like '%report%'"
+  xsearch search news - --trec -o run.txt < queries.tsv      lines 'id<TAB>query', or just queries"""
+)
+@click.argument("name")
+@click.argument("query")
+@click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits a query.")
+@click.option("--lang", "langs", multiple=True, help="Only passages in this language; may be given several times.")
+@click.option("--where", default="", help="Only documents that fit, e.g. \"year >= 2000 and source = 'wiki'\".")
+@click.option("--trec", is_flag=True, help="Print a TREC run: query Q0 document rank score tag.")
+@click.option("--mark/--no-mark", default=None, help="Find the best sentence of each hit. [default: for text output]")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@encoder_options
+@index_dir_option
+@json_option
+def search(name: str, query: str, **flags: Any) -> None:
+    """Show the passages of the index NAME nearest to QUERY, in any language; '-' reads queries from standard input."""
+    from xsearch.index import Index
+    from xsearch.search.retrieve import SearchOptions
+
+    if flags["trec"] and flags["as_json"]:
+        raise click.UsageError("--trec and --json exclude each other.")
+    plain = not (flags["trec"] or flags["as_json"])
+    mark = plain if flags["mark"] is None else flags["mark"]
+    options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mark=mark)
+    batch = query == "-"
+    path = index_path(name, flags["index_dir"])
+    with Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index, _output(flags["output"]) as out:
+        for hits in _results(index, query, options):
+            if flags["trec"]:
+                out.writelines(trec_lines(hits))
+            elif flags["as_json"]:
+                json.dump(hits.to_dict(), out, ensure_ascii=False, indent=None if batch else 2)
+                out.write("\n")
+            else:
+                from xsearch.cli.show import show_hits
+
+                show_hits(hits, out, with_query=batch)
+
+
+def trec_lines(hits: Hits) -> Iterator[str]:
+    """Lines of a TREC run for one query: each document once, at its best passage; white space in ids becomes ``_``."""
+    best: dict[str, float] = {}
+    for hit in hits:
+        best.setdefault(hit.doc_id, hit.score)
+    for rank, (doc_id, score) in enumerate(best.items(), 1):
+        yield f"{_word(hits.query.query_id)} Q0 {_word(doc_id)} {rank} {score:.6f} {RUN_TAG}\n"
+
+
+def _word(text: str) -> str:
+    return "_".join(text.split())
+
+
+def _results(index: Index, query: str, options: SearchOptions) -> Iterator[Hits]:
+    from xsearch.records import Query
+
+    if query != "-":
+        yield from index.search_many([Query("1", query)], options)
+        return
+    waiting: list[Query] = []
+    for asked in _queries(sys.stdin):
+        waiting.append(asked)
+        if len(waiting) == BATCH_QUERIES:
+            yield from index.search_many(waiting, options)
+            waiting = []
+    if waiting:
+        yield from index.search_many(waiting, options)
+
+
+def _queries(lines: IO[str]) -> Iterator[Query]:
+    """Queries from lines ``id<TAB>text``, or ``text``, which get the line's number; empty lines are passed over."""
+    from xsearch.records import Query
+
+    for number, line in enumerate(lines, 1):
+        query_id, tab, text = line.lstrip("\ufeff").strip("\r\n").partition("\t")
+        if not tab:
+            query_id, text = str(number), query_id
+        if text.strip():
+            yield Query(query_id.strip() or str(number), text.strip())
+
+
+def _output(path: Path | None) -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext(sys.stdout) if path is None else path.open("w", encoding="utf-8")
+
+
+__all__: Sequence[str] = ("search", "trec_lines")
