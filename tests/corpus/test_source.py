@@ -191,11 +191,18 @@ def test_an_unknown_encoding_is_an_error_at_once(tmp_path: Path) -> None:
             read_source(str(write(tmp_path / "a.txt")), ReadOptions(encoding=encoding))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt")
-    path.chmod(0)
-    assert ids(path) == [f"{path}: cannot be read: Permission denied"]
+def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 21; the refusal is made up, for root may read every file."""
+    closed, other = write(tmp_path / "a.txt"), write(tmp_path / "b.txt")
+    opened = Path.open
+
+    def refuse(path: Path, *args: object, **kwargs: object) -> object:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert ids(tmp_path) == [f"{closed}: cannot be read: Permission denied", str(other)]
 
 
 def test_a_file_that_goes_away_while_reading(tmp_path: Path) -> None:

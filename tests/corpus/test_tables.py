@@ -285,6 +285,15 @@ def test_csv_with_bytes_of_another_encoding(tmp_path: Path) -> None:
     assert texts(items[-2:]) == ["skipped: bytes that do not belong to the encoding of the file", "schön"]
 
 
+def test_names_of_fields_in_another_encoding(tmp_path: Path) -> None:
+    """Pitfall 19: what is said of a bad file must be printable, too."""
+    items = read(tmp_path / "a.csv", b"\xa4\xffid,size\n1,2\n", ReadOptions(encoding="utf-8", text_field="size"))
+    assert texts(items) == ["2"]
+    with pytest.raises(ReadError) as caught:
+        read(tmp_path / "a.csv", b"\xa4\xffid,size\n1,2\n", ReadOptions(encoding="utf-8"))
+    assert "its fields are \ufffd\ufffdid, size" in str(caught.value)
+
+
 def test_tsv_leaves_lone_quotation_marks_alone(tmp_path: Path) -> None:
     """A passage that opens with a quotation mark must not swallow the lines after it."""
     path = tmp_path / "a.tsv"
