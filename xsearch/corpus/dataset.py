@@ -77,7 +77,7 @@ def read_hub(source: str, options: ReadOptions) -> Iterator[Document | Skipped]:
         ReadError: working offline, no such dataset, or a config or split is to be named.
     """
     hub = parse_hub_name(source)
-    _refuse_offline(source)
+    refuse_offline(source)  # again: reading may begin long after the call
     datasets, http_error = extras.load(extras.DATASET), _http_error()
     try:
         with extras.quiet(*_LOGGERS):
@@ -103,7 +103,8 @@ def folder_bytes(path: str) -> int:
     return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
 
 
-def _refuse_offline(source: str) -> None:
+def refuse_offline(source: str) -> None:
+    """Raise :class:`ReadError` when the environment says to work offline."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(name, "").strip().upper() in {"1", "ON", "YES", "TRUE"}:
             raise ReadError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -40,12 +39,6 @@ def load(extra: Extra, submodule: str = "") -> ModuleType:
     except ImportError as exc:
         # Also when a dependency of the library is missing: the same command mends it.
         raise MissingExtraError(extra.feature, extra.package, extra.extra) from exc
-
-
-def require(extra: Extra) -> None:
-    """Raise :class:`MissingExtraError` if the library is not there, without the cost of importing it."""
-    if importlib.util.find_spec(extra.module) is None:
-        raise MissingExtraError(extra.feature, extra.package, extra.extra)
 
 
 @contextmanager

@@ -10,7 +10,15 @@ from itertools import chain
 from pathlib import Path
 
 from xsearch.corpus import extras
-from xsearch.corpus.dataset import HUB_PREFIX, folder_bytes, is_saved_dataset, parse_hub_name, read_hub, read_saved
+from xsearch.corpus.dataset import (
+    HUB_PREFIX,
+    folder_bytes,
+    is_saved_dataset,
+    parse_hub_name,
+    read_hub,
+    read_saved,
+    refuse_offline,
+)
 from xsearch.corpus.decode import check_encoding, clean, has_undecoded_bytes
 from xsearch.corpus.delimited import read_csv, read_tsv
 from xsearch.corpus.docx import read_docx
@@ -98,13 +106,14 @@ def read_source(
         return _guarded(_read_stdin(options, report), STDIN, alone=True)
     if source.startswith(HUB_PREFIX):
         parse_hub_name(source)
-        extras.require(extras.DATASET)
+        refuse_offline(source)
+        extras.load(extras.DATASET)
         return _storable(read_hub(source, options))
     alone = _is_alone(source)
     families = {_family(path) for path in _paths(source) if isinstance(path, str)}
     for family in (*_FAMILIES, _SAVED_DATASET):
         if family in families and family.needs is not None:
-            extras.require(family.needs)
+            extras.load(family.needs)
     return chain.from_iterable(_read(found, options, report, alone) for found in _paths(source))
 
 
