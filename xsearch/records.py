@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any, overload
 
-RTL_LANGUAGES = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
+RTL_LANGUAGES = frozenset(
+    "ar arc arz azb ckb dv fa glk he ks lrc mzn nqo pnb ps sd sdh skr syr ug ur yi".split()
+)
+RTL_SCRIPTS = frozenset({"Arab", "Hebr", "Nkoo", "Syrc", "Thaa"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,9 @@ class Hits(Sequence[Hit]):
 
 def is_rtl(lang: str) -> bool:
     """Whether text in this language (BCP-47) runs from right to left."""
-    return lang.split("-")[0].lower() in RTL_LANGUAGES
+    language, *rest = lang.split("-")
+    scripts = [part for part in rest if len(part) == 4]
+    return scripts[0] in RTL_SCRIPTS if scripts else language.lower() in RTL_LANGUAGES
 
 
 def _html_row(hit: Hit) -> str:

@@ -13,7 +13,7 @@ from xsearch.records import Hit, Hits, Query
 from xsearch.search.answer import best_sentences
 from xsearch.store.catalog import PassageRow
 from xsearch.store.snapshot import Snapshot
-from xsearch.text.tags import canonical_tag
+from xsearch.text.tags import known_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
             raise InvalidArgumentError(
                 f"The query {query.query_id!r} has no text", "A query has at least one character", "Leave it out"
             )
-    langs = [canonical_tag(lang) for lang in options.langs]
+    langs = [known_tag(lang) for lang in options.langs]
     allowed = snapshot.passage_ids(langs=langs, where=options.where)
     vectors = encoder.encode_queries([query.text for query in queries])
     found = snapshot.searcher.search(vectors, options.k, allowed=allowed)

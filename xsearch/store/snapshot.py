@@ -21,6 +21,7 @@ from xsearch.store.catalog import (
 )
 from xsearch.store.vectors import ExactSearcher, PassageIds
 from xsearch.store.where import parse_where
+from xsearch.text.tags import matches
 
 
 class Snapshot:
@@ -50,20 +51,23 @@ class Snapshot:
     def passage_ids(self, *, langs: Sequence[str] = (), where: str = "") -> PassageIds | None:
         """Ids of the passages in any of the languages and under the filter, sorted; ``None`` where neither is given.
 
-        ``zh`` takes in ``zh-Hant``; see :mod:`xsearch.store.where` for the filter.
+        ``zh`` takes in ``zh-Hant`` and ``yue``; see :mod:`xsearch.store.where` for the filter.
         """
         if not langs and not where:
             return None
         query = sa.select(passages.c.passage_id).order_by(passages.c.passage_id)
         if langs:
-            tags = [passages.c.lang == lang for lang in langs]
-            query = query.where(
-                sa.or_(*tags, *(passages.c.lang.startswith(f"{lang}-", autoescape=True) for lang in langs))
-            )
+            tags = [tag for tag in self._languages() if any(matches(tag, lang) for lang in langs)]
+            query = query.where(passages.c.lang.in_(tags))
         if where:
             query = query.join(documents, passages.c.doc_key == documents.c.doc_key).where(parse_where(where))
         with self._catalog.own_errors():
             return np.fromiter((row.passage_id for row in self._connection.execute(query)), dtype=np.int64)
+
+    def _languages(self) -> list[str]:
+        """The languages of all passages."""
+        with self._catalog.own_errors():
+            return list(self._connection.execute(sa.select(passages.c.lang).distinct()).scalars())
 
     def passages(self, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
         """The passages with these ids, by id."""

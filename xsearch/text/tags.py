@@ -195,6 +195,22 @@ def canonical_tag(code: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+def known_tag(code: str) -> str:
+    """:func:`canonical_tag` for what a person typed: a code that no language has is refused, but ``und`` itself.
+
+    Raises:
+        InvalidArgumentError: there is no such language.
+    """
+    tag = canonical_tag(code)
+    if tag == UND and code.strip().lower() != UND:
+        raise InvalidArgumentError(
+            f"The language {code!r} is not known",
+            "A language code such as de, deu, zh-Hant or eng_Latn, or 'und' for passages of unknown language",
+            "Check the spelling; see an index's languages with: xsearch info NAME",
+        )
+    return tag
+
+
 def matches(tag: str, wanted: str) -> bool:
     """Whether a text tagged ``tag`` is one that a filter for ``wanted`` asks for.
 
