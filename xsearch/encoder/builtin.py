@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xsearch.encoder.fingerprint import Fingerprint, hash_files
 from xsearch.encoder.protocol import OnProgress, Vectors, unit_vectors
 from xsearch.errors import EncoderError, EncoderNotFoundError
+from xsearch.text.passages import encodable
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -57,17 +58,17 @@ class BuiltinEncoder:
                 )
         try:
             self._config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            self.dim: int = self._config["dim"]
-            self.max_tokens: int = self._config["max_tokens"]
-            self._query_prompt: str = self._config["query_prompt"]
-            self._passage_prompt: str = self._config["passage_prompt"]
-            self._config["sha256"]["model.onnx"], self._config["sha256"]["tokenizer.json"], self._config["dtype"]
+            _check_config(self._config)
         except (ValueError, KeyError, TypeError) as exc:
             raise EncoderError(
                 f"{folder / CONFIG_FILE} is not a valid encoder configuration: {exc!r}",
                 "It must be JSON with dim, max_tokens, dtype, query_prompt, passage_prompt and sha256",
                 "Export the encoder anew",
             ) from exc
+        self.dim: int = self._config["dim"]
+        self.max_tokens: int = self._config["max_tokens"]
+        self._query_prompt: str = self._config["query_prompt"]
+        self._passage_prompt: str = self._config["passage_prompt"]
         # These take the better part of a cold start, and none holds Python's lock for long.
         with ThreadPoolExecutor(2) as pool:
             session, tokenizer = pool.submit(self._load_session), pool.submit(self._load_tokenizer)
@@ -115,7 +116,7 @@ class BuiltinEncoder:
 
     def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """For each text the character span of every token; nothing is cut."""
-        encodings = self._tokenizer.encode_batch(_encodable(texts), add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
         return [encoding.offsets for encoding in encodings]
 
     def _encode(self, texts: Sequence[str], prefix: TokenIds, on_progress: OnProgress | None) -> Vectors:
@@ -145,7 +146,7 @@ class BuiltinEncoder:
 
     def _token_ids(self, texts: Sequence[str], prefix: TokenIds) -> list[TokenIds]:
         room = self.max_tokens - 2 - len(prefix)
-        encodings = self._tokenizer.encode_batch_fast(_encodable(texts), add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
         return [[self._first, *prefix, *encoding.ids[:room], self._last] for encoding in encodings]
 
     def _prompt_ids(self, prompt: str) -> TokenIds:
@@ -193,6 +194,16 @@ class BuiltinEncoder:
         return path
 
 
+def _check_config(config: Any) -> None:
+    """Raises KeyError or TypeError where the configuration lacks something or has it in another type."""
+    hashes = config["sha256"]
+    texts = [config[key] for key in ("dtype", "query_prompt", "passage_prompt")]
+    texts += [hashes[name] for name in ("model.onnx", "tokenizer.json")]
+    numbers = [config[key] for key in ("dim", "max_tokens")]
+    if not all(isinstance(text, str) for text in texts) or not all(type(n) is int and n > 0 for n in numbers):
+        raise TypeError("a value is of another type than it must be")
+
+
 def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
     """Places of texts that go together: longest first, up to ``BATCH_TOKENS`` padded tokens a batch."""
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
@@ -201,13 +212,6 @@ def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
         size = max(1, BATCH_TOKENS // max(1, lengths[order[start]]))
         yield order[start : start + size]
         start += size
-
-
-def _encodable(texts: Sequence[str]) -> list[str]:
-    """Texts that UTF-8 can hold: a lone surrogate becomes U+FFFD, which is as long."""
-    return [
-        text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts
-    ]
 
 
 def _available_processors() -> int:

@@ -48,6 +48,7 @@ class BertShape:
     heads: int
     dim: int
     epsilon: float
+    positions: int
 
     @classmethod
     def read(cls, folder: Path) -> BertShape:
@@ -56,7 +57,7 @@ class BertShape:
         Raises:
             EncoderError: the folder holds another architecture.
         """
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = _read_json(folder / "config.json")
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
             raise EncoderError(
                 f"{folder} holds a {config.get('model_type')} model with {config.get('hidden_act')} activation",
@@ -68,6 +69,7 @@ class BertShape:
             heads=config["num_attention_heads"],
             dim=config["hidden_size"],
             epsilon=config["layer_norm_eps"],
+            positions=config["max_position_embeddings"],
         )
 
 
@@ -76,8 +78,10 @@ def export_bert(folder: Path, precision: Precision) -> ModelProto:
 
     Raises:
         MissingExtraError: onnx or safetensors is not installed.
+        EncoderError: the folder holds no BERT encoder, or not all of one.
         NonFiniteVectorError: a weight is NaN or infinite.
     """
+    shape = BertShape.read(folder)
     try:
         from safetensors.numpy import load_file
     except ImportError as exc:
@@ -90,7 +94,14 @@ def export_bert(folder: Path, precision: Precision) -> ModelProto:
                 "Every weight must be finite",
                 "Train or convert the model anew",
             )
-    return _Builder(weights, BertShape.read(folder), precision).build()
+    try:
+        return _Builder(weights, shape, precision).build()
+    except KeyError as exc:
+        raise EncoderError(
+            f"{folder / 'model.safetensors'} has no weight {exc}",
+            "It must hold all weights of a BertModel, under the names that transformers gives them",
+            "Save the encoder without a head: AutoModel.from_pretrained(...).save_pretrained(...)",
+        ) from exc
 
 
 def write_encoder(folder: Path, target: Path, precision: Precision) -> None:
@@ -99,21 +110,51 @@ def write_encoder(folder: Path, target: Path, precision: Precision) -> None:
     Args:
         folder: a BERT encoder with mean pooling: ``model.safetensors``, ``config.json``, ``tokenizer.json``.
         target: made where it is not there; files in it are replaced.
+
+    Raises:
+        EncoderError: the folder holds another architecture or another pooling.
     """
+    shape = BertShape.read(folder)
+    _check_pooling(folder)
+    tokenizer = _read_json(folder / "tokenizer_config.json")
+    prompts = _read_json(folder / "config_sentence_transformers.json", missing_ok=True).get("prompts", {})
     target.mkdir(parents=True, exist_ok=True)
     (target / "model.onnx").write_bytes(export_bert(folder, precision).SerializeToString())
     (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-    tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    prompts = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8")).get("prompts", {})
     config = {
-        "dim": BertShape.read(folder).dim,
-        "max_tokens": tokenizer["model_max_length"],
+        "dim": shape.dim,
+        "max_tokens": min(int(tokenizer.get("model_max_length", shape.positions)), shape.positions),
         "dtype": str(precision),
         "query_prompt": prompts.get("query", ""),
         "passage_prompt": prompts.get("document", ""),
         "sha256": {name: hash_files(target / name) for name in ("model.onnx", "tokenizer.json")},
     }
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
+    if missing_ok and not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise EncoderError(
+            f"{path} cannot be read: {exc}", "It must be a JSON file of the model's folder", "Check that it is whole"
+        ) from exc
+    return content
+
+
+def _check_pooling(folder: Path) -> None:
+    """Refuses a pooling other than the mean; a folder that names none gets the mean, as sentence-transformers does."""
+    pooling = _read_json(folder / "1_Pooling" / "config.json", missing_ok=True)
+    modes = [mode for mode, on in pooling.items() if mode.startswith("pooling_mode_") and on is True]
+    mode = pooling.get("pooling_mode", "mean") if not modes else "+".join(modes).removeprefix("pooling_mode_")
+    if mode not in ("mean", "mean_tokens"):
+        raise EncoderError(
+            f"{folder} pools its tokens by {mode}",
+            "The export knows mean pooling",
+            "Use the model through the hub extra: --encoder FOLDER",
+        )
 
 
 def quantise_rows(table: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -241,7 +282,9 @@ class _Builder:
         axis = self._shared("row_axis", np.array([2], dtype=np.int64))
         high = self._node("ReduceMax", [value, axis], f"{value}.high", keepdims=1)
         low = self._node("ReduceMin", [value, axis], f"{value}.low", keepdims=1)
-        size = self._node("Max", [high, self._node("Neg", [low], f"{value}.minus_low")], f"{value}.size")
+        # A row of zeros has a scale all the same: its inverse would be infinite, and zero times that is not a number.
+        sizes = [high, self._node("Neg", [low], f"{value}.minus_low"), self._shared("tiny", np.float32(1e-20))]
+        size = self._node("Max", sizes, f"{value}.size")
         scale = self._node("Div", [size, self._shared("steps", np.float32(127))], f"{value}.row_scale")
         inverse = self._node("Reciprocal", [scale], f"{value}.inverse_scale")
         scaled = self._node("Mul", [value, inverse], f"{value}.scaled")

@@ -15,6 +15,7 @@ import numpy as np
 from xsearch.encoder.fingerprint import Fingerprint
 from xsearch.encoder.protocol import OnProgress, Vectors, unit_vectors
 from xsearch.errors import EncoderError, EncoderNotFoundError, MissingExtraError
+from xsearch.text.passages import encodable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -99,6 +100,13 @@ class HubEncoder:
                 "xsearch needs the offsets of tokens, which only fast tokenizers give",
                 "Convert the tokenizer, or choose another model",
             )
+        # Without its files the library makes up a tokenizer that turns every word into the unknown token.
+        if set(tokenizer.get_vocab()) - {"▁"} <= set(tokenizer.all_special_tokens):
+            raise EncoderError(
+                f"The model {name} has no vocabulary",
+                "Its tokenizer's files, such as tokenizer.json, must lie beside its weights",
+                "Add them, or check that the folder is whole",
+            )
         self._tokenizer = tokenizer
         self.dim: int = int(self._model.get_embedding_dimension() or 0)
         self.max_tokens: int = _max_tokens(self._model)
@@ -140,14 +148,18 @@ class HubEncoder:
             return []
         with _long_texts_allowed(self._tokenizer):
             encoded = self._tokenizer(
-                list(texts), add_special_tokens=False, truncation=False, padding=False, return_offsets_mapping=True
+                [encodable(text) for text in texts],
+                add_special_tokens=False,
+                truncation=False,
+                padding=False,
+                return_offsets_mapping=True,
             )
         return [[(int(start), int(end)) for start, end in offsets] for offsets in encoded["offset_mapping"]]
 
     def _encode(self, texts: Sequence[str], prompt: str, on_progress: OnProgress | None) -> Vectors:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), CHUNK_TEXTS):
-            chunk = list(texts[start : start + CHUNK_TEXTS])
+            chunk = [encodable(text) for text in texts[start : start + CHUNK_TEXTS]]
             vectors[start : start + len(chunk)] = self._model.encode(
                 chunk, prompt=prompt, batch_size=BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True
             )
@@ -179,7 +191,7 @@ class HubEncoder:
 
     def _ids(self, text: str) -> list[int]:
         with _long_texts_allowed(self._tokenizer):
-            ids: list[int] = self._tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
+            ids: list[int] = self._tokenizer(encodable(text), add_special_tokens=False, truncation=False)["input_ids"]
         return ids
 
 
@@ -204,14 +216,23 @@ def _first(configured: Mapping[str, str | None], names: Sequence[str]) -> str:
 def _load(name: str, device: str) -> SentenceTransformer:
     try:
         import torch
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
     except ImportError as exc:
         raise MissingExtraError(f"The encoder {name!r}", "sentence-transformers", "hub") from exc
+    # What torch raises for weights that would run code when read; it reads nothing but numbers.
+    UnpicklingError: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EncoderError(
             f"The device {device} was asked for, and torch sees no CUDA device",
             "A GPU with its driver, and torch built for CUDA",
             "Use --device cpu",
+        )
+    if not name.strip():
+        raise EncoderNotFoundError(
+            "The name of the encoder is empty",
+            "'builtin', a model folder, or a name on the Hugging Face hub",
+            "Name one with --encoder, or leave the option out for the built-in one",
         )
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     # Weights stored in 16 bits are slow on a CPU, and sums over a long text lose digits there.
@@ -219,16 +240,15 @@ def _load(name: str, device: str) -> SentenceTransformer:
     with _quiet():
         try:
             return SentenceTransformer(name, device=device, local_files_only=offline, model_kwargs=arithmetic)
-        except OSError as exc:
-            where = (
-                "HF_HUB_OFFLINE is set, so only local folders and the cache were looked at" if offline else "on the hub"
-            )
-            raise EncoderNotFoundError(
-                f"There is no encoder {name!r} ({str(exc).splitlines()[0]})",
-                f"'builtin', a model folder, or a name on the Hugging Face hub; {where}",
-                "Check the spelling; see the built-in one with --encoder builtin",
-            ) from exc
-        except (ValueError, RuntimeError, KeyError) as exc:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as exc:
+            if isinstance(exc, OSError) and not Path(name).is_dir():
+                offline_note = "HF_HUB_OFFLINE is set, so only local folders and the cache were looked at"
+                where = offline_note if offline else "on the hub"
+                raise EncoderNotFoundError(
+                    f"There is no encoder {name!r} ({str(exc).splitlines()[0]})",
+                    f"'builtin', a model folder, or a name on the Hugging Face hub; {where}",
+                    "Check the spelling; see the built-in one with --encoder builtin",
+                ) from exc
             raise EncoderError(
                 f"The model {name!r} cannot be loaded: {str(exc).splitlines()[0]}",
                 "It must be a text encoder that sentence-transformers can load, with its tokenizer",

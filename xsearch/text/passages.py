@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from xsearch.errors import InvalidArgumentError
 
@@ -15,8 +15,19 @@ TokenSpans = Callable[[Sequence[str]], list[list[CharSpan]]]
 
 # Sentences tokenised in one call; bounds what a very long document takes.
 SENTENCES_AT_ONCE = 2048
+# Characters that the sentence splitter is given at a time. Its time grows with the square of the text in Chinese
+# (100,000 characters: 1.2 s at once, 0.1 s so) and after open quotation marks, and behind the first 10,000 characters
+# it no longer sees blank lines.
+WINDOW_CHARS = 8192
+# No word piece is longer in the vocabularies we know (18 in mBERT's). A longer token is text that the vocabulary does
+# not know, taken as one however long it is; it counts as one for each so many characters, or a whole book in an
+# unknown script would be one passage.
+LONGEST_TOKEN_CHARS = 18
 # A title longer than this share of a passage would crowd out the text, and is left out of what is encoded.
 TITLE_SHARE = 3
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_WIDE_SPACES = re.compile(r"[^\S\x00-\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +117,39 @@ def sentence_spans(text: str, lang: str) -> list[CharSpan]:
     """
     from sentencex import segment
 
-    # The library is strict UTF-8: a lone surrogate is replaced by one character, so that offsets stay right.
-    encodable = text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    splittable = _splittable(text)
     spans: list[CharSpan] = []
     start = 0
-    for sentence in segment(lang.split("-")[0], encodable):
-        spans.append((start, start + len(sentence)))
-        start += len(sentence)
-    if start < len(text):
-        spans.append((start, len(text)))
+    while start < len(text):
+        window = splittable[start : start + WINDOW_CHARS]
+        lengths = [len(sentence) for sentence in segment(lang.split("-")[0], window)]
+        if start + len(window) < len(text):
+            # The last sentence may go on behind the window: it begins the next one.
+            lengths = lengths[:-1] or [_window_cut(window)]
+        for length in lengths:
+            spans.append((start, start + length))
+            start += length
     return spans
+
+
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: a surrogate becomes U+FFFD, one character for one, so that offsets stay right."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _splittable(text: str) -> str:
+    """The text, character for character, as the sentence splitter can bear it.
+
+    sentencex 1.0.32 panics (an exception that nobody can catch by its name) on ``"A\\u00a0."``: a capital, a white
+    space that is not ASCII, a full stop.
+    """
+    return text if text.isascii() else _WIDE_SPACES.sub(" ", _LINE_ENDS.sub("\n", encodable(text)))
+
+
+def _window_cut(window: str) -> int:
+    """Where a sentence that fills the window is cut: after its last space, or else between two characters."""
+    space = window.rfind(" ", len(window) // 2)
+    return space + 1 if space >= 0 else _character_start(window, 0, len(window) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +166,23 @@ def _units(text: str, lang: str, budget: int, token_spans: TokenSpans) -> Iterat
     sentences = sentence_spans(text, lang)
     for first in range(0, len(sentences), SENTENCES_AT_ONCE):
         some = sentences[first : first + SENTENCES_AT_ONCE]
-        for (start, end), tokens in zip(some, token_spans([text[a:b] for a, b in some]), strict=True):
+        for (start, end), known in zip(some, token_spans([text[a:b] for a, b in some]), strict=True):
+            tokens = _counted(known)
             if len(tokens) <= budget:
                 yield _Unit(start, end, len(tokens))
             else:
                 yield from _cut_sentence(text, (start, end), tokens, budget)
+
+
+def _counted(tokens: Sequence[CharSpan]) -> Sequence[CharSpan]:
+    """The tokens, one that is longer than ``LONGEST_TOKEN_CHARS`` in parts of that length."""
+    if all(end - start <= LONGEST_TOKEN_CHARS for start, end in tokens):
+        return tokens
+    return [
+        (place, min(place + LONGEST_TOKEN_CHARS, end))
+        for start, end in tokens
+        for place in range(start, max(end, start + 1), LONGEST_TOKEN_CHARS)
+    ]
 
 
 def _cut_sentence(text: str, span: CharSpan, tokens: Sequence[CharSpan], budget: int) -> Iterator[_Unit]:
@@ -150,14 +196,21 @@ def _cut_sentence(text: str, span: CharSpan, tokens: Sequence[CharSpan], budget:
                 last = place
                 break
         cut = start + tokens[last][0]
-        while cut > begin + 1 and _continues_character(text, cut):
-            cut -= 1
         if cut <= begin:
-            # A piece of several tokens that share one character (a ligature, say): taken whole.
+            # Several tokens that share one character (a ligature, say): it is taken whole.
             cut = start + tokens[last][1]
+        cut = _character_start(text, begin, cut)
         yield _Unit(begin, cut, last - first)
         first, begin = last, cut
     yield _Unit(begin, end, len(tokens) - first)
+
+
+def _character_start(text: str, begin: int, place: int) -> int:
+    """Where the character that ``text[place]`` belongs to starts; ``place`` where it fills all from ``begin``."""
+    cut = place
+    while cut > begin and _continues_character(text, cut):
+        cut -= 1
+    return cut if cut > begin else place
 
 
 def _continues_character(text: str, place: int) -> bool:
@@ -169,6 +222,7 @@ def _continues_character(text: str, place: int) -> bool:
         or text[place] == "\u200d"
         or text[place - 1] == "\u200d"
         or "\U0001f3fb" <= text[place] <= "\U0001f3ff"
+        or "\u1160" <= text[place] <= "\u11ff"
     )
 
 
@@ -189,21 +243,25 @@ def _pack(units: Iterator[_Unit], text: str, budget: int) -> Iterator[CharSpan]:
         current.append(unit)
         filled += unit.tokens
         if len(groups) > 1:
-            yield from _trimmed(text, groups.pop(0))
+            yield from _trimmed(text, *_reach(groups.pop(0)))
     if groups and filled * 8 < budget and sum(unit.tokens for unit in groups[-1]) + filled <= budget:
         groups[-1].extend(current)
     elif current:
         groups.append(current)
     for group in groups:
-        yield from _trimmed(text, group)
+        yield from _trimmed(text, *_reach(group))
 
 
 def _blank_line(text: str) -> bool:
     return (text.isspace() and text.count("\n") >= 2) or text.endswith("\n\n")
 
 
-def _trimmed(text: str, group: Sequence[_Unit]) -> Iterator[CharSpan]:
-    start, end = group[0].start, group[-1].end
+def _reach(group: Sequence[_Unit]) -> CharSpan:
+    return group[0].start, group[-1].end
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[CharSpan]:
+    """The span without the white space at its ends; nothing where there is nothing else."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
@@ -216,16 +274,16 @@ def _fit(
     text: str, span: CharSpan, tokens: int, title: str, limits: PassageLimits, token_spans: TokenSpans
 ) -> Iterator[Piece]:
     """The passage as it is, or halved until each part is at most ``limits.hard`` tokens."""
-    start, end = span
-    if tokens <= limits.hard or end - start < 2:
-        yield Piece(start, end, text[start:end], tokens)
-        return
-    middle = (start + end) // 2
-    space = text.rfind(" ", start + (end - start) // 4, middle)
-    cut = space + 1 if space > 0 else middle
-    while cut > start + 1 and _continues_character(text, cut):
-        cut -= 1
-    for part in pairwise((start, cut, end)):
-        for trimmed in _trimmed(text, [_Unit(*part, 0)]):
-            count = len(token_spans([with_title(title, text[slice(*trimmed)])])[0]) + limits.overhead
-            yield from _fit(text, trimmed, count, title, limits, token_spans)
+    waiting = [(span, tokens)]
+    while waiting:
+        (start, end), tokens = waiting.pop()
+        if tokens <= limits.hard or end - start < 2:
+            yield Piece(start, end, text[start:end], tokens)
+            continue
+        middle = (start + end) // 2
+        space = text.rfind(" ", start + (end - start) // 4, middle)
+        cut = space + 1 if space > 0 else _character_start(text, start, middle)
+        for half in ((cut, end), (start, cut)):
+            for begin, stop in _trimmed(text, *half):
+                count = len(token_spans([with_title(title, text[begin:stop])])[0]) + limits.overhead
+                waiting.append(((begin, stop), count))
