@@ -19,7 +19,7 @@ ask 'During which eclipse was helium first noticed?'
 ask '是谁研制的疫苗救了被疯狗咬伤的男孩？'
 ask 'من صنع عام 1817 أول مركبة خشبية بعجلتين؟'
 ask 'दूध वाली चॉकलेट सबसे पहले किसने बनाई?'
-ask '¿Qué matemático de Bagdad explicó en árabe las cifras indias y el cero?' '--lang hi'
+ask '¿Cuántos huevos pone al día una abeja reina?' '--lang hi'
 
 cat <<'END'
 
