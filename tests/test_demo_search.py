@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,17 @@ DEMO = Path(__file__).parents[1] / "demo"
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """An index of the demo corpus."""
-    index = Index.create(tmp_path_factory.mktemp("demo") / "index")
-    index.add(item for item in read_source(str(DEMO / "corpus")) if isinstance(item, Document))
-    return index
+    with Index.create(tmp_path_factory.mktemp("demo") / "index") as index:
+        index.add(item for item in read_source(str(DEMO / "corpus")) if isinstance(item, Document))
+        yield index
 
 
 @pytest.fixture(scope="module")
 def topics() -> dict[str, str]:
     """The topic of each document id, which is its absolute path or, for a record of a table, its id."""
-    rows = list(csv.DictReader((DEMO / "manifest.tsv").open(encoding="utf-8"), delimiter="\t"))
+    rows = csv.DictReader((DEMO / "manifest.tsv").read_text(encoding="utf-8").splitlines(), delimiter="\t")
     return {
         row["place"].split("#")[1] if "#" in row["place"] else (DEMO / "corpus" / row["place"]).as_posix(): row["topic"]
         for row in rows
