@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,22 +15,26 @@ import sqlalchemy as sa
 from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
-from xsearch.errors import IndexExistsError, IndexNotFoundError, InvalidArgumentError, SettingsMismatchError
+from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreError
 from xsearch.ingest import DuplicatePolicy, IngestOptions, IngestReport, ingest
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import SearchOptions, retrieve
 from xsearch.store.catalog import (
     CATALOG_FILE,
     Catalog,
+    create_catalog,
     documents,
+    open_catalog,
     passages,
     read_segments,
     read_setting,
     runs,
-    sqlite_url,
+    storable,
 )
+from xsearch.store.files import disk_errors, writer_lock
+from xsearch.store.folder import check_free, check_is_index, folder_size
+from xsearch.store.folder import remove_index as remove_index
 from xsearch.store.snapshot import Snapshot
-from xsearch.store.vectors import VECTORS_FOLDER, open_segment
 from xsearch.store.where import parse_where
 from xsearch.store.writer import Interrupted, Writer, open_writer
 from xsearch.text.passages import PassageLimits
@@ -96,7 +99,7 @@ class IndexingRun:
             on_duplicate: what to do with an id met before in this run.
             on_done: called with the number of documents that are dealt with since the last call.
         """
-        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=origin)
+        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=storable(origin))
         return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
 
     def prune(self) -> int:
@@ -122,9 +125,14 @@ class Index:
         self._lock = threading.RLock()
         self._snapshot: Snapshot | None = None
         with catalog.reading() as connection:
-            self.fingerprint = Fingerprint.from_dict(read_setting(connection, "fingerprint"))
+            self._identity: str = read_setting(connection, "identity")
             self.passage_tokens: int = read_setting(connection, "passage_tokens")
             self._encoder_name: str = read_setting(connection, "encoder")
+            fingerprint = read_setting(connection, "fingerprint")
+        try:
+            self.fingerprint = Fingerprint.from_dict(fingerprint)
+        except TypeError as exc:
+            raise catalog.damaged("does not say with which encoder it was built") from exc
         if encoder is not None:
             check_same(self.fingerprint, encoder.fingerprint, index=str(path))
         self._given_encoder = encoder
@@ -147,19 +155,20 @@ class Index:
 
         Raises:
             IndexExistsError: there is something at ``path``.
+            StoreError: the folder cannot be made or written.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise IndexExistsError(
-                f"{path} is there already", "A new index needs a folder of its own", "Open it, or choose another name"
-            )
+        check_free(path)
         name = encoder if isinstance(encoder, str) else encoder.fingerprint.name
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         limits = _limits(loaded, passage_tokens or min(DEFAULT_PASSAGE_TOKENS, loaded.max_tokens))
-        (path / VECTORS_FOLDER).mkdir(parents=True, exist_ok=True)
-        catalog = Catalog(sqlite_url(path), place=str(path / CATALOG_FILE))
-        catalog.create({"fingerprint": loaded.fingerprint.to_dict(), "encoder": name, "passage_tokens": limits.target})
-        return cls(path, catalog, loaded, device=device)
+        values = {"fingerprint": loaded.fingerprint.to_dict(), "encoder": name, "passage_tokens": limits.target}
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with writer_lock(path):
+            check_free(path)
+            create_catalog(path / CATALOG_FILE, values)
+        return cls(path, open_catalog(path / CATALOG_FILE), loaded, device=device)
 
     @classmethod
     def open(cls, path: str | Path, *, encoder: Encoder | str | None = None, device: str = "cpu") -> Self:
@@ -174,13 +183,8 @@ class Index:
             FingerprintMismatchError: it was built with another encoder.
         """
         path = Path(path)
-        if not (path / CATALOG_FILE).is_file():
-            raise IndexNotFoundError(
-                f"There is no index at {path}",
-                f"An index is a folder with a {CATALOG_FILE}",
-                "See what there is with: xsearch list; build one with: xsearch index NAME SOURCE",
-            )
-        catalog = Catalog(sqlite_url(path), place=str(path / CATALOG_FILE))
+        check_is_index(path)
+        catalog = open_catalog(path / CATALOG_FILE)
         catalog.check()
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         return cls(path, catalog, loaded, device=device)
@@ -223,7 +227,7 @@ class Index:
                 "Leave out --passage-tokens, or build another index; or start over with --rebuild",
             )
         encoder = self.encoder
-        with open_writer(self._path, self._catalog, sources) as writer:
+        with open_writer(self._path, self._catalog, [storable(source) for source in sources]) as writer:
             yield IndexingRun(writer, encoder, _limits(encoder, self.passage_tokens))
             writer.finish()
 
@@ -245,7 +249,11 @@ class Index:
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Deletes documents from every later answer; returns how many there were."""
-        wanted = list(dict.fromkeys(doc_ids))
+        if isinstance(doc_ids, str):
+            raise InvalidArgumentError(
+                f"doc_ids is the text {doc_ids!r}", "It must be a list of ids", f"Pass [{doc_ids!r}]"
+            )
+        wanted = list(dict.fromkeys(storable(doc_id) for doc_id in doc_ids))
         with open_writer(self._path, self._catalog) as writer:
             count = sum(
                 writer.delete(wanted[start : start + ITERATE_ROWS]) for start in range(0, len(wanted), ITERATE_ROWS)
@@ -281,7 +289,7 @@ class Index:
     def get(self, doc_id: str) -> Document | None:
         """The document with this id, as stored, or ``None``."""
         with self._catalog.reading() as connection:
-            row = connection.execute(_document_query().where(documents.c.doc_id == doc_id)).one_or_none()
+            row = connection.execute(_document_query().where(documents.c.doc_id == storable(doc_id))).one_or_none()
         return None if row is None else _document(row)
 
     def find(self, where: str) -> list[str]:
@@ -315,7 +323,7 @@ class Index:
                 documents=int(connection.execute(sa.select(count).select_from(documents)).scalar_one()),
                 passages=sum(languages.values()),
                 languages=languages,
-                size=sum(file.stat().st_size for file in self._path.rglob("*") if file.is_file()),
+                size=folder_size(self._path),
                 segments=len(read_segments(connection)),
                 passage_tokens=self.passage_tokens,
                 fingerprint=self.fingerprint,
@@ -330,10 +338,9 @@ class Index:
             IndexDamagedError: names the first file that is not as it was written.
         """
         self._catalog.check_integrity()
-        with self._catalog.reading() as connection:
-            for segment in read_segments(connection):
-                open_segment(self._path, segment)
-            return int(connection.execute(sa.select(sa.func.count()).select_from(passages)).scalar_one())
+        snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
+        with closing(snapshot):
+            return len(snapshot.searcher)
 
     def close(self) -> None:
         """Lets go of files and connections."""
@@ -356,28 +363,19 @@ class Index:
     def _fresh_snapshot(self) -> Snapshot:
         with self._catalog.reading() as connection:
             generation = read_setting(connection, "generation")
+            identity = read_setting(connection, "identity")
+        if identity != self._identity:
+            raise StoreError(
+                f"The index {self._path} was built anew while it was open",
+                "An open index stays the same index",
+                "Open it again",
+            )
         if self._snapshot is not None and self._snapshot.generation != generation:
             self._snapshot.close()
             self._snapshot = None
         if self._snapshot is None:
             self._snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
         return self._snapshot
-
-
-def remove_index(path: str | Path) -> None:
-    """Deletes a whole index from the disk.
-
-    Raises:
-        IndexNotFoundError: the folder holds no index; nothing is deleted.
-    """
-    path = Path(path)
-    if not (path / CATALOG_FILE).is_file():
-        raise IndexNotFoundError(
-            f"There is no index at {path}",
-            f"An index is a folder with a {CATALOG_FILE}",
-            "See what there is: xsearch list",
-        )
-    shutil.rmtree(path)
 
 
 def _limits(encoder: Encoder, target: int) -> PassageLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,9 +11,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from xsearch.encoder.protocol import Encoder, Vectors
-from xsearch.errors import DuplicateDocumentError, InvalidArgumentError
+from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
+from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
 from xsearch.records import Document, Passage
+from xsearch.store.catalog import storable
 from xsearch.store.writer import Prepared, Stored, Writer, record_hash
 from xsearch.text.language import detect
 from xsearch.text.normalise import content_hash
@@ -27,8 +29,8 @@ ENCODE_PASSAGES = 512
 # A commit is made after so many passages or seconds: what a killed run loses at most.
 COMMIT_PASSAGES = 4096
 COMMIT_SECONDS = 30.0
-# Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
-UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(55296, 57344), 65533)
+# Errors of one document; those before it are none the worse for it.
+REFUSALS = (DuplicateDocumentError, InvalidArgumentError, ReadError)
 
 OnDone = Callable[[int], None]
 
@@ -103,8 +105,8 @@ def ingest(
 ) -> IngestReport:
     """Writes documents to an index, and returns what was done; unchanged ones are not encoded again.
 
-    Memory does not grow with the number of documents. When reading or encoding fails, what was encoded before is
-    committed, and the error goes on.
+    Memory does not grow with the number of documents. When encoding fails or the run is interrupted, what was encoded
+    before is committed; when a document is refused, what came before it is encoded and committed. The error goes on.
 
     Args:
         on_done: called with the number of documents that are dealt with since the last call.
@@ -114,6 +116,9 @@ def ingest(
         for batch in _batches(documents):
             session.take(batch)
         session.encode()
+    except REFUSALS:
+        session.encode()
+        raise
     finally:
         session.commit()
     return session.report
@@ -166,40 +171,64 @@ class _Session:
         stored = self._writer.stored([document.doc_id for document in documents])
         unchanged: dict[str, int] = {}
         relabelled: dict[str, tuple[int, Prepared]] = {}
-        for document in documents:
-            doc_id = document.doc_id
-            before = stored.get(doc_id)
-            self.report.documents += 1
-            met = doc_id in self._waiting or doc_id in self._encoded or doc_id in unchanged or doc_id in relabelled
-            if (met or (before is not None and before.run_id == self._writer.run_id)) and not self._takes_duplicate(
-                document
-            ):
-                continue
-            for pending in (self._waiting, self._encoded, unchanged, relabelled):
-                pending.pop(doc_id, None)
-            text_hash = _text_hash(document, self._options.limits)
-            if before is None or before.text_hash != text_hash:
-                self._wait(document, before)
-            elif before.record_hash != record_hash(document):
-                relabelled[doc_id] = (before.doc_key, Prepared(document, text_hash, self._options.origin, ()))
-            else:
-                unchanged[doc_id] = before.doc_key
-        self._writer.mark_seen(list(unchanged.values()), self._options.origin)
-        self._writer.update_records(dict(relabelled.values()))
-        self.report.unchanged += len(unchanged)
-        self.report.relabelled += len(relabelled)
-        self._on_done(len(unchanged) + len(relabelled))
+        try:
+            for document in documents:
+                self._look_at(document, stored.get(document.doc_id), unchanged, relabelled)
+        finally:
+            self._writer.mark_seen(list(unchanged.values()), self._options.origin)
+            self._writer.update_records(dict(relabelled.values()))
+            self.report.unchanged += len(unchanged)
+            self.report.relabelled += len(relabelled)
+            self._on_done(len(unchanged) + len(relabelled))
         if sum(len(item.passages) for item, _ in self._waiting.values()) >= ENCODE_PASSAGES:
             self.encode()
         waiting = sum(len(item.vectors) for item in self._encoded.values())
         if waiting >= COMMIT_PASSAGES or time.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self.commit()
 
+    def _look_at(
+        self,
+        document: Document,
+        before: Stored | None,
+        unchanged: dict[str, int],
+        relabelled: dict[str, tuple[int, Prepared]],
+    ) -> None:
+        """Decides what becomes of a document."""
+        doc_id = document.doc_id
+        self.report.documents += 1
+        pending = (self._waiting, self._encoded, unchanged, relabelled)
+        met = any(doc_id in kind for kind in pending)
+        if met or (before is not None and before.run_id == self._writer.run_id):
+            self.report.duplicates += 1
+            if self._refuses(document):
+                self._on_done(1)
+                return
+            # Of the one that it replaces, what is encoded was counted as done.
+            self._on_done(int(met and doc_id not in self._encoded))
+        for kind in pending:
+            kind.pop(doc_id, None)
+        text_hash = _text_hash(document, self._options.limits)
+        if before is None or before.text_hash != text_hash:
+            self._wait(document, before)
+        elif before.record_hash != record_hash(document):
+            relabelled[doc_id] = (before.doc_key, Prepared(document, text_hash, self._options.origin, ()))
+        else:
+            unchanged[doc_id] = before.doc_key
+
     def encode(self) -> None:
         """Encodes all that waits."""
+        if not self._waiting:
+            return
         waiting = list(self._waiting.values())
         texts = [with_title(title, passage.text) for item, title in waiting for passage in item.passages]
         vectors = self._encoder.encode_passages(texts)
+        if vectors.shape != (len(texts), self._encoder.dim):
+            raise EncoderError(
+                f"The encoder {self._encoder.fingerprint.name} gave vectors of shape {vectors.shape}",
+                f"For {len(texts)} passages it must give {(len(texts), self._encoder.dim)}",
+                "Report this to whoever made the encoder",
+            )
+        vectors = unit_vectors(vectors)
         start = 0
         for item, title in waiting:
             end = start + len(item.passages)
@@ -237,40 +266,62 @@ class _Session:
             self._writer.delete([document.doc_id])
         self._on_done(1)
 
-    def _takes_duplicate(self, document: Document) -> bool:
-        self.report.duplicates += 1
+    def _refuses(self, document: Document) -> bool:
+        """Whether a document whose id was met before is left out."""
         if self._options.on_duplicate is DuplicatePolicy.ERROR:
             raise DuplicateDocumentError(
                 f"The document id {document.doc_id!r} came a second time (from {document.source or 'the caller'})",
                 "Each document has an id of its own",
                 "Give distinct ids, or choose what happens with --on-duplicate replace or skip",
             )
-        return self._options.on_duplicate is DuplicatePolicy.REPLACE
+        return self._options.on_duplicate is DuplicatePolicy.SKIP
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents, ready to be stored, some at a time; when one is refused, those before it come first."""
     batch: list[Document] = []
     characters = 0
-    for document in documents:
-        if not document.doc_id.strip():
-            raise InvalidArgumentError(
-                f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
-                "A document id has at least one character",
-                "Give it an id",
-            )
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) >= LOOK_DOCUMENTS or characters >= LOOK_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
+    try:
+        for document in documents:
+            batch.append(_storable(document))
+            characters += len(document.text)
+            if len(batch) >= LOOK_DOCUMENTS or characters >= LOOK_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    except REFUSALS:
+        yield batch
+        raise
     if batch:
         yield batch
 
 
 def _storable(document: Document) -> Document:
-    """The document with characters that cannot be stored replaced, one for one."""
-    text, title, doc_id = (part.translate(UNSTORABLE) for part in (document.text, document.title, document.doc_id))
-    return replace(document, text=text, title=title, doc_id=doc_id)
+    """The document with characters that cannot be stored replaced, one for one, and with metadata that are JSON.
+
+    NaN and infinity, which JSON does not know, become null.
+    """
+    if not document.doc_id.strip():
+        raise InvalidArgumentError(
+            f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
+            "A document id has at least one character",
+            "Give it an id",
+        )
+    try:
+        written = storable(json.dumps(dict(document.metadata), ensure_ascii=False))
+    except (TypeError, ValueError) as exc:
+        raise InvalidArgumentError(
+            f"The metadata of the document {document.doc_id!r} are not JSON: {exc}",
+            "Values are text, numbers, true, false, null, and lists and objects of these",
+            "Turn dates and other objects into text first",
+        ) from exc
+    return replace(
+        document,
+        text=storable(document.text),
+        title=storable(document.title),
+        doc_id=storable(document.doc_id),
+        source=storable(document.source),
+        metadata=json.loads(written, parse_constant=lambda name: None),
+    )
 
 
 def _text_hash(document: Document, limits: PassageLimits) -> str:

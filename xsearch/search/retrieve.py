@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xsearch.encoder.protocol import Encoder, Vectors
+from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import InvalidArgumentError
 from xsearch.records import Hit, Hits, Query
 from xsearch.search.answer import best_sentences
@@ -35,6 +35,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise InvalidArgumentError(f"k is {self.k}", "k must be at least 1", "Pass how many hits you want, e.g. 10")
+        if isinstance(self.langs, str):
+            raise InvalidArgumentError(
+                f"langs is the text {self.langs!r}", "It must be a list of languages", 'Pass for example ["de", "zh"]'
+            )
 
 
 def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], options: SearchOptions) -> list[Hits]:
@@ -42,6 +46,7 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
 
     Raises:
         InvalidArgumentError: a query has no text.
+        NonFiniteVectorError: the encoder gave a query vector without direction.
         FilterError: ``options.where`` cannot be read.
     """
     for query in queries:
@@ -51,7 +56,7 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
             )
     langs = [known_tag(lang) for lang in options.langs]
     allowed = snapshot.passage_ids(langs=langs, where=options.where)
-    vectors = encoder.encode_queries([query.text for query in queries])
+    vectors = unit_vectors(encoder.encode_queries([query.text for query in queries]))
     found = snapshot.searcher.search(vectors, options.k, allowed=allowed)
     rows = snapshot.passages(
         np.unique(np.concatenate([nearest.passage_ids for nearest in found])).tolist() if found else []

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
+from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
@@ -26,6 +28,10 @@ SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
 # Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
 IDS_AT_ONCE = 10_000
+# Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
+UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+# Without these a catalogue is of no use.
+NEEDED_SETTINGS = {"identity": str, "generation": int, "next_passage_id": int}
 
 metadata_ = sa.MetaData()
 
@@ -110,13 +116,19 @@ class Catalog:
     """The database of one index.
 
     Args:
-        url: an SQLAlchemy URL; :func:`sqlite_url` makes the usual one.
+        url: an SQLAlchemy URL; :func:`open_catalog` knows the usual one.
         place: what messages call it.
     """
 
     def __init__(self, url: str, *, place: str) -> None:
         self.place = place
-        self._engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=_connect_arguments(url))
+        self._engine = sa.create_engine(
+            url,
+            poolclass=sa.pool.NullPool,
+            connect_args=_connect_arguments(url),
+            # SQLite finds a metadata field only under the name as it is written in the JSON.
+            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+        )
         if self._engine.dialect.name == "sqlite":
             _prepare_sqlite(self._engine)
 
@@ -126,6 +138,7 @@ class Catalog:
             metadata_.create_all(connection)
             for key, value in {
                 "schema_version": SCHEMA_VERSION,
+                "identity": uuid4().hex,
                 "generation": 0,
                 "next_passage_id": 1,
                 **values,
@@ -140,17 +153,21 @@ class Catalog:
         """
         with self.reading() as connection:
             version = read_setting(connection, "schema_version")
+            found = {key: read_setting(connection, key) for key in NEEDED_SETTINGS}
         if not isinstance(version, int):
-            raise self._damaged("holds no schema version")
+            raise self.damaged("holds no schema version")
         if version > SCHEMA_VERSION:
             raise IndexTooNewError(
                 f"{self.place} has schema version {version}",
                 f"This xsearch reads versions up to {SCHEMA_VERSION}",
                 "Upgrade xsearch: pip install -U xsearch",
             )
+        for key, kind in NEEDED_SETTINGS.items():
+            if not isinstance(found[key], kind):
+                raise self.damaged(f"holds no {key}")
 
     def check_integrity(self) -> None:
-        """Has the database read and check all of itself (SQLite only).
+        """Has the database read and check all of itself (SQLite only), and what refers to what.
 
         Raises:
             IndexDamagedError
@@ -159,8 +176,11 @@ class Catalog:
             return
         with self.reading() as connection:
             answers = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
+            orphans = list(connection.exec_driver_sql("PRAGMA foreign_key_check").scalars())
         if answers != ["ok"]:
-            raise self._damaged(f"fails its integrity check ({answers[0]})")
+            raise self.damaged(f"fails its integrity check ({answers[0]})")
+        if orphans:
+            raise self.damaged(f"holds {len(orphans)} rows of {orphans[0]} that belong to nothing")
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -182,9 +202,13 @@ class Catalog:
         """A connection inside a reading transaction that the caller must close."""
         with self.own_errors():
             connection = self._engine.connect()
-            connection.begin()
-            # SQLite takes its snapshot at the first read, not at BEGIN.
-            read_setting(connection, "generation")
+            try:
+                connection.begin()
+                # SQLite takes its snapshot at the first read, not at BEGIN.
+                read_setting(connection, "generation")
+            except SQLAlchemyError:
+                connection.close()
+                raise
             return connection
 
     @contextmanager
@@ -193,7 +217,7 @@ class Catalog:
         try:
             yield
         except OperationalError as exc:
-            if "locked" in str(exc.orig):
+            if "locked" in str(exc.orig) or "locking" in str(exc.orig):
                 raise StoreError(
                     f"{self.place} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
                     "Another process holds a transaction open",
@@ -201,15 +225,18 @@ class Catalog:
                 ) from exc
             if "readonly" in str(exc.orig) or "unable to open" in str(exc.orig) or "full" in str(exc.orig):
                 raise StoreError(
-                    f"{self.place} cannot be written: {exc.orig}",
-                    "The index's folder must be writable and have room",
+                    f"{self.place} cannot be opened or written: {exc.orig}",
+                    "It must be there, and its folder must be writable and have room",
                     "Check its permissions and the free space",
                 ) from exc
-            raise self._damaged(f"cannot be read ({exc.orig})") from exc
+            raise self.damaged(f"cannot be read ({exc.orig})") from exc
         except DatabaseError as exc:
-            raise self._damaged(f"cannot be read ({exc.orig})") from exc
+            raise self.damaged(f"cannot be read ({exc.orig})") from exc
+        except json.JSONDecodeError as exc:
+            raise self.damaged(f"holds what is not JSON ({exc})") from exc
 
-    def _damaged(self, what: str) -> IndexDamagedError:
+    def damaged(self, what: str) -> IndexDamagedError:
+        """The error that says how the catalogue is not as it was written."""
         return IndexDamagedError(
             f"The catalogue {self.place} {what}",
             "It must be the database that xsearch wrote",
@@ -217,9 +244,28 @@ class Catalog:
         )
 
 
-def sqlite_url(index: Path) -> str:
-    """The URL of the SQLite catalogue in an index's folder."""
-    return sa.URL.create("sqlite+pysqlite", database=str(index / CATALOG_FILE)).render_as_string(hide_password=False)
+def open_catalog(file: Path) -> Catalog:
+    """The SQLite catalogue in a file that is there."""
+    return Catalog(_sqlite_url(file, "rw"), place=str(file))
+
+
+def create_catalog(file: Path, values: Mapping[str, Any]) -> None:
+    """Makes an SQLite catalogue with the settings of a new index; it appears whole or not at all."""
+    temporary = file.with_name(file.name + TEMPORARY_SUFFIX)
+    for leftover in file.parent.glob(f"{temporary.name}*"):
+        leftover.unlink()
+    Catalog(_sqlite_url(temporary, "rwc"), place=str(temporary)).create(values)
+    publish_file(temporary, file)
+
+
+def _sqlite_url(file: Path, mode: str) -> str:
+    url = sa.URL.create("sqlite+pysqlite", database=file.absolute().as_uri(), query={"mode": mode, "uri": "true"})
+    return url.render_as_string(hide_password=False)
+
+
+def storable(text: str) -> str:
+    """The text with characters that cannot be stored replaced by U+FFFD, one for one."""
+    return text.translate(UNSTORABLE)
 
 
 def read_setting(connection: sa.Connection, key: str) -> Any:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from xsearch.errors import IndexLockedError
+from xsearch.errors import IndexLockedError, StoreError
 
 LOCK_FILE = "LOCK"
 TEMPORARY_SUFFIX = ".tmp"
@@ -45,16 +45,47 @@ def publish(path: Path, write: Callable[[IO[bytes]], None]) -> Written:
     """Makes a file appear under its name whole or not at all, and lasting when this returns.
 
     The content goes to a temporary name beside it, is flushed to the disk, and renamed; then the folder is flushed.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    with temporary.open("wb") as file:
-        hashing = _HashingFile(file)
-        write(hashing)  # type: ignore[arg-type]  # only write() is called
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    flush_folder(path.parent)
+    with disk_errors(path):
+        with temporary.open("wb") as file:
+            hashing = _HashingFile(file)
+            write(hashing)  # type: ignore[arg-type]  # only write() is called
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
     return Written(size=hashing.size, sha256=hashing.digest.hexdigest())
+
+
+def publish_file(temporary: Path, path: Path) -> None:
+    """Gives a finished file its final name, lasting when this returns.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    with disk_errors(path):
+        # Windows flushes only what is open for writing.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns the system's errors about writing a file into ours."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(
+            f"{path} cannot be written: {exc.strerror or exc}",
+            "The index's folder must be writable and have room",
+            "Check its permissions and the free space",
+        ) from exc
 
 
 def flush_folder(folder: Path) -> None:
@@ -82,10 +113,13 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
     Raises:
         IndexLockedError: somebody else is writing.
+        StoreError: the folder cannot be written, or its file system has no locks.
     """
     path = folder / LOCK_FILE
-    with path.open("a+", encoding="utf-8") as file:
-        if not _try_lock(file):
+    with _opened(path) as file:
+        with disk_errors(path):
+            locked = _try_lock(file)
+        if not locked:
             raise IndexLockedError(
                 f"The index {folder} is being written by {_holder(path)}",
                 "An index has one writer at a time; any number may read",
@@ -93,16 +127,19 @@ def writer_lock(folder: Path) -> Iterator[None]:
             )
         try:
             since = datetime.now(UTC).isoformat(timespec="seconds")
-            file.seek(0)
-            file.truncate()
-            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-            file.flush()
+            with disk_errors(path):
+                file.truncate(0)
+                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
+                file.flush()
             yield
-            file.seek(0)
-            file.truncate()
-            file.flush()
         finally:
+            file.truncate(0)
             _unlock(file)
+
+
+def _opened(path: Path) -> IO[str]:
+    with disk_errors(path):
+        return path.open("a+", encoding="utf-8")
 
 
 def _holder(path: Path) -> str:

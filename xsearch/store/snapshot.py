@@ -37,7 +37,8 @@ class Snapshot:
         self._dim = dim
         self._catalog = catalog
         self._connection = catalog.snapshot()
-        self.generation: int = read_setting(self._connection, "generation")
+        with catalog.own_errors():
+            self.generation: int = read_setting(self._connection, "generation")
 
     @cached_property
     def searcher(self) -> ExactSearcher:
@@ -46,7 +47,11 @@ class Snapshot:
             deleted = self._connection.execute(sa.select(tombstones.c.passage_id).order_by(tombstones.c.passage_id))
             gone = np.fromiter((row.passage_id for row in deleted), dtype=np.int64)
             segments = read_segments(self._connection)
-        return ExactSearcher(self._index, segments, deleted=gone, dim=self._dim)
+            count = self._connection.execute(sa.select(sa.func.count()).select_from(passages)).scalar_one()
+        searcher = ExactSearcher(self._index, segments, deleted=gone, dim=self._dim)
+        if len(searcher) != count:
+            raise self._catalog.damaged(f"lists {count} passages for {len(searcher)} vectors")
+        return searcher
 
     def passage_ids(self, *, langs: Sequence[str] = (), where: str = "") -> PassageIds | None:
         """Ids of the passages in any of the languages and under the filter, sorted; ``None`` where neither is given.
@@ -72,7 +77,10 @@ class Snapshot:
     def passages(self, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
         """The passages with these ids, by id."""
         with self._catalog.own_errors():
-            return fetch_passages(self._connection, passage_ids)
+            found = fetch_passages(self._connection, passage_ids)
+        if len(found) != len(passage_ids):
+            raise self._catalog.damaged(f"lacks {len(passage_ids) - len(found)} passages of which there are vectors")
+        return found
 
     def close(self) -> None:
         """Lets go of the state; the object is of no use afterwards."""

@@ -14,35 +14,42 @@ Grammar, words in any case::
 
 The names ``doc_id``, ``title``, ``source`` and ``lang`` are the document's own; every other name is looked up in its
 metadata. A document without that metadata fits no comparison but ``is null``.
+
+Tables hold numbers and truth values as text as often as not, so the value decides: next to a number, metadata counts as
+a number where it reads like one (``2000`` and ``"2000"``), next to text as text. What does not read like a number is
+neither less nor greater than one, but different from it. ``like`` takes ASCII letters in any case.
 """
 
 from __future__ import annotations
 
+import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from xsearch.errors import FilterError
-from xsearch.store.catalog import documents
+from xsearch.store.catalog import documents, storable
 
 Condition = sa.ColumnElement[bool]
-Value = str | float | bool
+Value = str | int | float | bool
 
 OWN_FIELDS = {name: documents.c[name] for name in ("doc_id", "title", "source", "lang")}
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<>": operator.ne,
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
 }
+EQUALS = {"=": True, "==": True, "!=": False, "<>": False}
+# SQLite takes expressions of depth 1,000; a comparison with a number is 6 deep.
+MAX_COMPARISONS = 400
+MAX_DEPTH = 50
+MAX_VALUES = 10_000
+MAX_INTEGER = 2**63 - 1
 KEYWORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "true", "false"})
 TOKEN = re.compile(
     r"""\s*(?:
@@ -74,9 +81,12 @@ def parse_where(text: str) -> Condition:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text = storable(text)
         self._tokens = self._tokenise()
         self._next = 0
+        self._depth = 0
+        self._comparisons = 0
+        self._values_met = 0
 
     def parse(self) -> Condition:
         condition = self._expression()
@@ -116,43 +126,53 @@ class _Parser:
         return sa.and_(*parts) if len(parts) > 1 else parts[0]
 
     def _negation(self) -> Condition:
-        if self._take("keyword", "not"):
-            return sa.not_(self._negation())
-        if self._take("symbol", "("):
-            inner = self._expression()
-            self._need("symbol", ")")
-            return inner.self_group()
-        return self._comparison()
+        if self._depth == MAX_DEPTH:
+            raise self._error(f"at most {MAX_DEPTH} parentheses or 'not' within each other")
+        self._depth += 1
+        try:
+            if self._take("keyword", "not"):
+                return sa.not_(self._negation())
+            if self._take("symbol", "("):
+                inner = self._expression()
+                self._need("symbol", ")")
+                return inner.self_group()
+            return self._comparison()
+        finally:
+            self._depth -= 1
 
     def _comparison(self) -> Condition:
+        if self._comparisons == MAX_COMPARISONS:
+            raise self._error(f"at most {MAX_COMPARISONS} comparisons; 'in' takes {MAX_VALUES:,} values")
+        self._comparisons += 1
         field = self._field()
         token = self._peek()
+        if token.kind == "symbol" and token.text in EQUALS:
+            self._next += 1
+            equal = _is_any_of(field, [self._value(field)])
+            return equal if EQUALS[token.text] else sa.not_(equal)
         if token.kind == "symbol" and token.text in COMPARISONS:
             self._next += 1
-            value = self._value()
-            return self._compare(token.text, field, value)
+            value = self._value(field)
+            if isinstance(value, bool):
+                raise self._error("'=' or '!=' between a field and true or false")
+            compared: Condition = COMPARISONS[token.text](_typed(field, _kind(value)), value)
+            return compared
         if self._take("keyword", "is"):
             negated = self._take("keyword", "not")
             self._need("keyword", "null")
-            column = _typed(field, "")
-            condition: Condition = column.is_not(None) if negated else column.is_(None)
-            return condition
+            column = _typed(field, str)
+            missing: Condition = column.is_not(None) if negated else column.is_(None)
+            return missing
         negated = self._take("keyword", "not")
         if self._take("keyword", "in"):
-            values = self._values()
-            condition = sa.or_(*(self._compare("=", field, value) for value in values))
+            condition = _is_any_of(field, self._values(field))
         elif self._take("keyword", "like"):
-            pattern = self._value()
-            if not isinstance(pattern, str):
+            if self._peek().kind != "string":
                 raise self._error("text in single quotes after 'like'")
-            condition = _typed(field, pattern).like(pattern)
+            condition = _typed(field, str).like(self._value(field))
         else:
             raise self._error("a comparison: = != < <= > >= in like is")
         return sa.not_(condition) if negated else condition
-
-    def _compare(self, symbol: str, field: str, value: Value) -> Condition:
-        condition: Condition = COMPARISONS[symbol](_typed(field, value), value)
-        return condition
 
     def _field(self) -> str:
         token = self._peek()
@@ -161,22 +181,27 @@ class _Parser:
         self._next += 1
         return token.text.strip('"')
 
-    def _values(self) -> list[Value]:
+    def _values(self, field: str) -> list[Value]:
         self._need("symbol", "(")
-        values = [self._value()]
+        values = [self._value(field)]
         while self._take("symbol", ","):
-            values.append(self._value())
+            values.append(self._value(field))
         self._need("symbol", ")")
         return values
 
-    def _value(self) -> Value:
+    def _value(self, field: str) -> Value:
         token = self._peek()
+        self._values_met += 1
+        if self._values_met > MAX_VALUES:
+            raise self._error(f"at most {MAX_VALUES:,} values")
         if token.kind == "string":
             self._next += 1
             return token.text[1:-1].replace("''", "'")
+        if field in OWN_FIELDS:
+            raise self._error(f"text in single quotes, because {field} is text")
         if token.kind == "number":
             self._next += 1
-            return float(token.text)
+            return _number(token.text)
         for word in ("true", "false"):
             if self._take("keyword", word):
                 return word == "true"
@@ -206,11 +231,51 @@ class _Parser:
         )
 
 
-def _typed(field: str, value: Value) -> Any:
-    """The field as a column of the value's type."""
+def _number(text: str) -> int | float:
+    """The number as SQLite compares it exactly: an integer where it is one of 64 bits."""
+    try:
+        number = int(text)
+    except ValueError:
+        return float(text)
+    return number if abs(number) <= MAX_INTEGER else float(text)
+
+
+def _is_any_of(field: str, values: Sequence[Value]) -> Condition:
+    """Whether the field is one of the values; NULL where it is missing."""
+    text = _typed(field, str)
+    parts: list[Condition] = []
+    for kind in (str, int, bool):
+        alike = [value for value in values if _kind(value) is kind]
+        if alike and kind is str:
+            parts.append(text.in_(alike))
+        elif alike:
+            # What does not read as a number is another value, and no NULL, which it would stay under "not".
+            found = sa.func.coalesce(_typed(field, kind).in_(alike), 0, type_=sa.Integer)
+            parts.append(sa.case((text.is_not(None), found)) == 1)
+    return sa.or_(*parts)
+
+
+def _kind(value: Value) -> type:
+    """``str``, ``bool``, or ``int`` for any number."""
+    return int if isinstance(value, float) else type(value)
+
+
+def _typed(field: str, kind: type) -> Any:
+    """The field as a column of the type of the values next to it; NULL where it is missing or does not read as such."""
     if field in OWN_FIELDS:
         return OWN_FIELDS[field]
-    entry = documents.c.metadata[field]
-    if isinstance(value, bool):
-        return entry.as_boolean()
-    return entry.as_string() if isinstance(value, str) else entry.as_float()
+    # The name as it stands in the JSON.
+    path = f'$."{json.dumps(field, ensure_ascii=False)[1:-1]}"'
+    found = sa.func.json_type(documents.c.metadata, path)
+    value = sa.func.json_extract(documents.c.metadata, path)
+    text = sa.case((found == "true", "true"), (found == "false", "false"), else_=sa.cast(value, sa.Text))
+    if kind is str:
+        return text
+    if kind is bool:
+        return sa.case((sa.func.lower(text) == "true", 1), (sa.func.lower(text) == "false", 0))
+    # CASE, unlike AND, promises that json_type does not see text that is no JSON.
+    reads_as_number = sa.case((sa.func.json_valid(value) == 1, sa.func.json_type(value).in_(("integer", "real"))))
+    return sa.case(
+        (found.in_(("integer", "real")), value),
+        (sa.case((found == "text", reads_as_number)), sa.cast(value, sa.Numeric)),
+    )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -80,8 +81,9 @@ class Writer:
         self._sweep()
         with catalog.transaction() as connection:
             self.interrupted = _interrupted(connection, self._sources)
-            # An unfinished run is followed up by this one; what it wrote is in the index.
-            connection.execute(runs.update().where(runs.c.finished.is_(None)).values(finished="superseded"))
+            # Unfinished runs over these sources are followed up by this one; what they wrote is in the index.
+            unfinished = [run.run_id for run in _unfinished(connection, self._sources)]
+            connection.execute(runs.update().where(runs.c.run_id.in_(unfinished)).values(finished="superseded"))
             row = connection.execute(runs.insert().values(sources=self._sources, started=_now()))
             self.run_id = inserted_key(row)
 
@@ -116,7 +118,7 @@ class Writer:
             first: int = read_setting(connection, "next_passage_id")
             number = max((segment.number for segment in read_segments(connection)), default=0) + 1
         segment = write_segment(self._index, number, first, vectors) if count else None
-        with self._change() as connection:
+        with self._catalog.transaction() as connection:
             keys = connection.execute(
                 sa.select(documents.c.doc_key).where(documents.c.doc_id.in_([item.document.doc_id for item in batch]))
             )
@@ -133,14 +135,18 @@ class Writer:
                     rows.append(_passage_row(first + len(rows), doc_key, passage))
             if rows:
                 connection.execute(passages.insert(), rows)
+            _note_change(connection)
 
     def update_records(self, changed: Mapping[int, Prepared]) -> None:
         """New metadata for documents whose text, and so whose vectors, stay; by document key."""
-        with self._change() as connection:
+        if not changed:
+            return
+        with self._catalog.transaction() as connection:
             for doc_key, item in changed.items():
                 row = self._document_row(item)
                 kept = {name: row[name] for name in ("record_hash", "source", "origin", "metadata", "run_id")}
                 connection.execute(documents.update().where(documents.c.doc_key == doc_key).values(**kept))
+            _note_change(connection)
 
     def mark_seen(self, doc_keys: Sequence[int], origin: str) -> None:
         """Marks documents that this run met unchanged, so that :meth:`prune` keeps them."""
@@ -152,34 +158,24 @@ class Writer:
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Deletes documents; returns how many there were."""
-        with self._change() as connection:
-            keys = list(
-                connection.execute(sa.select(documents.c.doc_key).where(documents.c.doc_id.in_(doc_ids))).scalars()
-            )
-            delete_documents(connection, keys)
-        return len(keys)
+        return self._delete(documents.c.doc_id.in_(doc_ids))
 
     def prune(self) -> int:
         """Deletes documents that came under this run's sources before and were not met now; returns how many."""
-        with self._change() as connection:
-            gone = sa.select(documents.c.doc_key).where(
-                documents.c.origin.in_(self._sources), documents.c.run_id != self.run_id
-            )
-            keys = list(connection.execute(gone).scalars())
-            delete_documents(connection, keys)
-        return len(keys)
+        return self._delete(documents.c.origin.in_(self._sources) & (documents.c.run_id != self.run_id))
 
     def finish(self) -> None:
         """Notes that the run came to its end."""
         with self._catalog.transaction() as connection:
             connection.execute(runs.update().where(runs.c.run_id == self.run_id).values(finished=_now()))
 
-    @contextmanager
-    def _change(self) -> Iterator[sa.Connection]:
-        """A transaction that readers will notice."""
+    def _delete(self, which: sa.ColumnElement[bool]) -> int:
         with self._catalog.transaction() as connection:
-            yield connection
-            write_setting(connection, "generation", read_setting(connection, "generation") + 1)
+            keys = list(connection.execute(sa.select(documents.c.doc_key).where(which)).scalars())
+            if keys:
+                delete_documents(connection, keys)
+                _note_change(connection)
+        return len(keys)
 
     def _sweep(self) -> None:
         """Removes vector files that no commit speaks of: what a killed writer left."""
@@ -222,6 +218,11 @@ def record_hash(document: Document) -> str:
     return content_hash(document.source, json.dumps(dict(document.metadata), sort_keys=True, ensure_ascii=False))
 
 
+def _note_change(connection: sa.Connection) -> None:
+    """Has readers see that there is another state now."""
+    write_setting(connection, "generation", read_setting(connection, "generation") + 1)
+
+
 def _passage_row(passage_id: int, doc_key: int, passage: Passage) -> dict[str, object]:
     return {
         "passage_id": passage_id,
@@ -235,12 +236,16 @@ def _passage_row(passage_id: int, doc_key: int, passage: Passage) -> dict[str, o
 
 
 def _interrupted(connection: sa.Connection, sources: list[str]) -> Interrupted | None:
-    query = sa.select(runs).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
-    for row in connection.execute(query):
-        if sources and row.sources == sources:
-            done = sa.select(sa.func.count()).select_from(documents).where(documents.c.run_id == row.run_id)
-            return Interrupted(row.started, int(connection.execute(done).scalar_one()))
+    for row in _unfinished(connection, sources) if sources else ():
+        done = sa.select(sa.func.count()).select_from(documents).where(documents.c.run_id == row.run_id)
+        return Interrupted(row.started, int(connection.execute(done).scalar_one()))
     return None
+
+
+def _unfinished(connection: sa.Connection, sources: list[str]) -> list[sa.Row[Any]]:
+    """Runs over the same sources that did not come to their end, last first."""
+    query = sa.select(runs).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
+    return [row for row in connection.execute(query) if row.sources == sources]
 
 
 def _now() -> str:
