@@ -1,0 +1,294 @@
+"""The built-in encoder: order, independence of the batch, odd texts, offsets, damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
+from xsearch.encoder.fingerprint import hash_files
+from xsearch.errors import EncoderError, EncoderNotFoundError
+
+MIXED = [
+    "Die Katze schläft auf dem Sofa.",
+    "水",
+    "The council approved the new budget for public schools on Tuesday after a long debate.",
+    "",
+    "مرحبا بالعالم",
+    "word " * 300,
+    "a" * 50,
+    "Hola, ¿qué tal estás?",
+    "स्कूल आज बंद है।",
+    "水",
+]
+# What one text's vector differed by at most, alone and in a batch, over 200 texts of 1 to 200 words: 1.4e-7.
+BATCH_TOLERANCE = 1e-6
+
+
+def close(one: np.ndarray, two: np.ndarray, tolerance: float = BATCH_TOLERANCE) -> None:
+    np.testing.assert_allclose(one, two, rtol=0, atol=tolerance)
+
+
+def test_each_row_is_the_vector_of_its_text_alone(builtin: BuiltinEncoder) -> None:
+    together = builtin.encode_passages(MIXED)
+    alone = np.vstack([builtin.encode_passages([text]) for text in MIXED])
+    close(together, alone)
+    # Different texts are further apart than that, so a wrong order cannot pass.
+    distances = np.abs(alone[:, None] - alone[None]).max(axis=2) + np.eye(len(MIXED))
+    distances[1, 9] = distances[9, 1] = 1  # the same text twice
+    assert distances.min() > 1000 * BATCH_TOLERANCE
+
+
+def test_order_holds_beyond_one_chunk(builtin: BuiltinEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"number {place}" + " and on" * (place % 7) for place in range(40)]
+    whole = builtin.encode_passages(texts)
+    monkeypatch.setattr("xsearch.encoder.builtin.CHUNK_TEXTS", 7)
+    monkeypatch.setattr("xsearch.encoder.builtin.BATCH_TOKENS", 20)
+    reports: list[int] = []
+    close(builtin.encode_passages(texts, on_progress=reports.append), whole)
+    assert sum(reports) == 40
+
+
+def test_rows_are_unit_vectors(builtin: BuiltinEncoder) -> None:
+    close(np.linalg.norm(builtin.encode_queries(MIXED), axis=1), np.ones(len(MIXED)))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_changes_nothing(builtin: BuiltinEncoder, threads: int) -> None:
+    close(BuiltinEncoder(threads=threads).encode_passages(MIXED), builtin.encode_passages(MIXED))
+
+
+def test_no_texts(builtin: BuiltinEncoder) -> None:
+    assert builtin.encode_queries([]).shape == (0, 384)
+    assert builtin.encode_passages([]).shape == (0, 384)
+    assert builtin.token_vectors([]) == []
+    assert builtin.token_offsets([]) == []
+
+
+def test_a_text_without_tokens_gets_the_vector_of_the_special_tokens(builtin: BuiltinEncoder) -> None:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(MINI_FOLDER / "tokenizer.json"))
+    ids = np.array([[tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")]])
+    session = onnxruntime.InferenceSession(str(MINI_FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
+    (specials,) = session.run(["token_vectors"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    mean = specials[0].mean(axis=0)
+    close(builtin.encode_queries([""])[0], mean / np.linalg.norm(mean))
+    assert [vectors.shape for vectors in builtin.token_vectors([""])] == [(0, 384)]
+    assert builtin.token_offsets(["", "a"]) == [[], [(0, 1)]]
+
+
+@pytest.mark.parametrize(
+    "text", [" ", "  \n\t ", "\u200b", "😀", "👨‍👩‍👧‍👦", "\ufeff", "水", "น", "م", "ड", ".", "\ud800"]
+)
+def test_odd_and_one_character_queries_get_a_vector(builtin: BuiltinEncoder, text: str) -> None:
+    vector = builtin.encode_queries([text])
+    close(np.linalg.norm(vector, axis=1), np.ones(1))
+
+
+def test_a_lone_surrogate_counts_as_the_replacement_character(builtin: BuiltinEncoder) -> None:
+    broken, replaced = "Preis \ud83d Liste", "Preis \ufffd Liste"
+    one, two = builtin.encode_passages([broken, replaced])
+    close(one, two)
+
+
+def test_two_surrogates_side_by_side_are_two_characters(builtin: BuiltinEncoder) -> None:
+    text = "\ud83d\ude00 price list"
+    spans = builtin.token_offsets([text])[0]
+    assert [text[start:end] for start, end in spans][-2:] == [" price", " list"]
+
+
+def test_the_same_words_composed_and_decomposed_have_one_vector(builtin: BuiltinEncoder) -> None:
+    composed, decomposed = builtin.encode_queries(["café à la crème", "cafe\u0301 a\u0300 la cre\u0300me"])
+    close(composed, decomposed)
+
+
+def test_a_long_text_equals_the_text_cut_at_max_tokens(builtin: BuiltinEncoder) -> None:
+    text = "The council approved the budget. " * 100
+    spans = builtin.token_offsets([text])[0]
+    room = builtin.max_tokens - builtin.overhead_tokens
+    assert len(spans) > room == 254
+    cut = text[: spans[room - 1][1]]
+    shorter = text[: spans[room - 2][1]]
+    long_vector, cut_vector, shorter_vector = builtin.encode_passages([text, cut, shorter])
+    close(long_vector, cut_vector)
+    assert np.abs(long_vector - shorter_vector).max() > 1e-4
+    assert [len(vectors) for vectors in builtin.token_vectors([text, shorter])] == [254, 253]
+
+
+ENGLISH = [
+    "The dog chases the ball in the park.",
+    "The central bank raised interest rates again.",
+    "She cooks tomato soup for dinner.",
+    "The train to Berlin is two hours late.",
+    "Our team lost the football match yesterday.",
+    "The doctor wrote a prescription for antibiotics.",
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("Der Hund jagt den Ball im Park.", 0),
+        ("El banco central volvió a subir los tipos de interés.", 1),
+        ("她晚餐煮番茄汤。", 2),
+        ("القطار إلى برلين متأخر ساعتين", 3),
+        ("Hôm qua đội của chúng tôi thua trận bóng đá.", 4),
+        ("डॉक्टर ने एंटीबायोटिक का पर्चा लिखा।", 5),
+    ],
+    ids=["de", "es", "zh", "ar", "vi", "hi"],
+)
+def test_a_sentence_is_nearest_to_its_translation(builtin: BuiltinEncoder, query: str, place: int) -> None:
+    scores = builtin.encode_passages(ENGLISH) @ builtin.encode_queries([query])[0]
+    assert int(scores.argmax()) == place
+    assert scores[place] - np.delete(scores, place).max() > 0.15
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The quick fox", ["The", " quick", " fox"]),
+        ("cafe\u0301 noir", ["cafe", " no", "i", "r"]),
+        ("狗在公园里", ["狗", "在", "公园", "里"]),
+    ],
+)
+def test_offsets_slice_the_original_text(builtin: BuiltinEncoder, text: str, words: list[str]) -> None:
+    (spans,) = builtin.token_offsets([text])
+    assert [text[start:end] for start, end in spans][-len(words) :] == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Cafe\u0301 a\u0300 la cre\u0300me", "الطقس جميل اليوم", "مَرْحَبًا بك", "สวัสดีครับ น้ำ", "ﬁne ﷺ ①½", "नमस्ते दुनिया"],
+)
+def test_token_vectors_line_up_with_offsets(builtin: BuiltinEncoder, text: str) -> None:
+    vectors, spans = builtin.token_vectors([text])[0], builtin.token_offsets([text])[0]
+    assert len(vectors) == len(spans)
+    starts = [start for start, _ in spans]
+    assert starts == sorted(starts)
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    covered = {place for start, end in spans for place in range(start, end)}
+    uncovered = [c for place, c in enumerate(text) if place not in covered]
+    # A mark that became part of the letter before it has no place of its own.
+    assert all(c.isspace() or unicodedata.category(c) == "Mn" for c in uncovered)
+
+
+def test_token_vectors_are_those_of_the_text_alone(builtin: BuiltinEncoder) -> None:
+    together = builtin.token_vectors(MIXED)
+    for text, vectors in zip(MIXED, together, strict=True):
+        close(vectors, builtin.token_vectors([text])[0], 1e-4)
+
+
+def test_the_mean_of_all_token_vectors_points_along_the_sentence_vector(builtin: BuiltinEncoder) -> None:
+    text = "The council approved the new budget for public schools on Tuesday after a long debate."
+    mean = builtin.token_vectors([text])[0].mean(axis=0)
+    # The two special tokens are in the sentence vector and not in this mean.
+    assert float(mean @ builtin.encode_passages([text])[0] / np.linalg.norm(mean)) > 0.98
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
+def test_any_text_has_a_finite_vector_and_offsets_inside_it(builtin: BuiltinEncoder, texts: list[str]) -> None:
+    assert np.isfinite(builtin.encode_passages(texts)).all()
+    for text, spans in zip(texts, builtin.token_offsets(texts), strict=True):
+        assert all(0 <= start <= end <= len(text) for start, end in spans)
+
+
+def test_fingerprint_of_the_packaged_encoder(builtin: BuiltinEncoder) -> None:
+    fingerprint = builtin.fingerprint
+    assert (fingerprint.name, fingerprint.pooling, fingerprint.dtype) == ("builtin", "mean", "int8")
+    assert (fingerprint.dim, fingerprint.max_tokens) == (384, 256)
+    assert fingerprint.weights == hash_files(MINI_FOLDER / "model.onnx")
+    assert fingerprint.tokenizer == hash_files(MINI_FOLDER / "tokenizer.json")
+
+
+# --- prompts and damaged folders, on a copy
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return shutil.copytree(MINI_FOLDER, tmp_path / "mini")
+
+
+def configure(folder: Path, **changes: object) -> None:
+    path = folder / "xsearch_encoder.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def test_prompts_go_to_their_own_side(builtin: BuiltinEncoder, copy: Path) -> None:
+    configure(copy, query_prompt="query: ", passage_prompt="passage: ")
+    prompted = BuiltinEncoder(copy)
+    text = "the weather in Hanoi"
+    as_query, as_passage = builtin.encode_passages([f"query: {text}", f"passage: {text}"])
+    # The prompt is tokenised by itself, so its last space may become a token more.
+    assert float(prompted.encode_queries([text])[0] @ as_query) > 0.98
+    assert float(prompted.encode_passages([text])[0] @ as_passage) > 0.98
+    assert float(prompted.encode_queries([text])[0] @ as_passage) < float(prompted.encode_queries([text])[0] @ as_query)
+    assert float(prompted.encode_passages([text])[0] @ as_query) < float(
+        prompted.encode_passages([text])[0] @ as_passage
+    )
+
+
+def test_the_prompt_counts_and_gets_no_token_vectors(builtin: BuiltinEncoder, copy: Path) -> None:
+    configure(copy, query_prompt="query: ", passage_prompt="passage: ")
+    prompted = BuiltinEncoder(copy)
+    assert prompted.overhead_tokens == 2 + len(builtin.token_offsets(["passage: "])[0])
+    long = "word " * 400
+    assert len(prompted.token_vectors([long])[0]) == prompted.max_tokens - prompted.overhead_tokens
+    assert len(prompted.token_vectors(["the weather"])[0]) == len(prompted.token_offsets(["the weather"])[0]) == 2
+    assert prompted.fingerprint.digest != builtin.fingerprint.digest
+    assert prompted.fingerprint.name == str(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "xsearch_encoder.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(EncoderNotFoundError, match=f"has no {name}"):
+        BuiltinEncoder(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_file_is_named_and_never_parsed(copy: Path, name: str, damage: str) -> None:
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"cut": content[:-1000], "flipped": content, "empty": b""}[damage])
+    with pytest.raises(EncoderError, match=f"{name} is damaged: its SHA-256 is .* Install xsearch again"):
+        BuiltinEncoder(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe",
+        b'{"dim": 384, "max_tokens": 256, "dtype": "int8", "query_prompt": "", "passage_prompt": "", "sha256": {}}',
+    ],
+)
+def test_a_configuration_that_is_not_one_is_named(copy: Path, content: bytes) -> None:
+    (copy / "xsearch_encoder.json").write_bytes(content)
+    with pytest.raises(EncoderError, match=r"xsearch_encoder\.json is not a valid encoder configuration"):
+        BuiltinEncoder(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dim": "384"}, {"dim": 0}, {"max_tokens": 25.6}, {"max_tokens": True}, {"query_prompt": None}, {"dtype": 8}],
+)
+def test_a_configuration_with_a_wrong_type_is_refused(copy: Path, change: dict[str, object]) -> None:
+    configure(copy, **change)
+    with pytest.raises(EncoderError, match=r"xsearch_encoder\.json is not a valid encoder configuration"):
+        BuiltinEncoder(copy)
