@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from xsearch.errors import ConfigError
+from xsearch.errors import ConfigError, InvalidArgumentError
 
 CONFIG_FILE = "xsearch.toml"
 DEFAULT_INDEX_DIR = "indexes"
@@ -25,7 +25,7 @@ def read_config(path: Path | None = None) -> dict[str, Any]:
     if path is None and not file.is_file():
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise ConfigError(
             f"The settings file {file} cannot be read ({exc.strerror})", "A TOML file", "Check --config"
@@ -37,7 +37,13 @@ def read_config(path: Path | None = None) -> dict[str, Any]:
 
 
 def index_path(name: str, index_dir: str | Path = DEFAULT_INDEX_DIR) -> Path:
-    """The folder of the index called ``name``: under ``index_dir``, or where a path with a separator leads."""
+    """The folder of the index called ``name``: under ``index_dir``, or where a path with a separator leads.
+
+    Raises:
+        InvalidArgumentError: the name is empty.
+    """
+    if not name.strip():
+        raise InvalidArgumentError("The name of the index is empty", "An index has a name", "Give one, e.g. news")
     if "/" in name or "\\" in name or name in (".", ".."):
-        return Path(name)
-    return Path(index_dir) / name
+        return Path(name).expanduser()
+    return Path(index_dir).expanduser() / name

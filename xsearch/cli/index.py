@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xsearch.cli.options import encoder_options, index_dir_option, json_option, quiet_option
+from xsearch.cli.output import write_json
 from xsearch.config import index_path
 
 if TYPE_CHECKING:
     from xsearch.cli.progress import IngestProgress
-    from xsearch.corpus.source import ReadOptions
     from xsearch.index import Index
     from xsearch.ingest import IngestReport
     from xsearch.records import Document, Skipped
@@ -26,17 +27,16 @@ NAMED_SKIPS = 20
 
 @dataclass(slots=True)
 class _Reading:
-    """The documents of a source, with what was skipped kept aside."""
+    """The documents of the sources, with what was skipped kept aside."""
 
     on_error: str
     skipped: list[Skipped] = field(default_factory=list)
 
-    def documents(self, source: str, options: ReadOptions, progress: IngestProgress) -> Iterator[Document]:
-        from xsearch.corpus.source import read_source
+    def documents(self, items: Iterator[Document | Skipped]) -> Iterator[Document]:
         from xsearch.errors import ReadError
         from xsearch.records import Skipped
 
-        for item in read_source(source, options, on_bytes=progress.advance):
+        for item in items:
             if not isinstance(item, Skipped):
                 yield item
             elif self.on_error == "stop":
@@ -95,8 +95,9 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
     were indexed are not encoded again, and an interrupted run goes on where it stopped.
     """
     from xsearch.cli.progress import IngestProgress
-    from xsearch.corpus.source import ReadOptions, measure_source
+    from xsearch.corpus.source import ReadOptions, measure_source, read_source
 
+    path = index_path(name, flags["index_dir"])
     options = ReadOptions(
         text_field=flags["text_field"],
         id_field=flags["id_field"],
@@ -105,24 +106,30 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
         lang=flags["lang"],
         encoding=flags["encoding"],
     )
-    origins = [_origin(source) for source in sources]
     sizes = [measure_source(source) for source in sources]
     total = sum(size.bytes for size in sizes) if all(size.bytes for size in sizes) else 0
     reading = _Reading(flags["on_error"])
     with IngestProgress(total, quiet=flags["quiet"]) as progress:
+        # All of them before anything is made or written, for what is wrong with a source is mostly told here.
+        items = [read_source(source, options, on_bytes=progress.advance) for source in sources]
+        found = [(_origin(source), reading.documents(item)) for source, item in zip(sources, items, strict=True)]
         if flags["dry_run"]:
             from xsearch.cli.plan import print_plan
 
-            found = (document for source in sources for document in reading.documents(source, options, progress))
-            print_plan(found, progress, flags)
+            print_plan(path, chain.from_iterable(documents for _, documents in found), progress, flags)
             _print_skipped(reading.skipped, quiet=flags["quiet"])
             return
-        with _opened(index_path(name, flags["index_dir"]), flags) as target:
-            report = _run(target, list(zip(sources, origins, strict=True)), options, (reading, progress, flags))
-            info = target.info()
+        try:
+            with _opened(path, flags) as target:
+                report = _run(target, found, progress, flags)
+                info = target.info()
+        except KeyboardInterrupt:
+            progress.remark("What was committed is kept; the same command goes on from there.")
+            raise
     if flags["as_json"]:
-        fields = {**asdict(report), "skipped": [asdict(item) for item in reading.skipped], "index": info.to_dict()}
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        counts = {name: getattr(report, name) for name in report.__slots__}
+        skipped = [asdict(item) for item in reading.skipped]
+        write_json({**counts, "skipped": skipped, "index": info.to_dict()}, sys.stdout)
         return
     _print_skipped(reading.skipped, quiet=flags["quiet"])
     _print_report(report, len(reading.skipped), target, info.documents)
@@ -130,23 +137,21 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
 
 def _run(
     target: Index,
-    sources: list[tuple[str, str]],
-    options: ReadOptions,
-    around: tuple[_Reading, IngestProgress, dict[str, Any]],
+    sources: Sequence[tuple[str, Iterator[Document]]],
+    progress: IngestProgress,
+    flags: dict[str, Any],
 ) -> IngestReport:
     from xsearch.ingest import DuplicatePolicy, IngestReport
 
-    reading, progress, flags = around
     report = IngestReport()
-    with target.run([origin for _, origin in sources], passage_tokens=flags["passage_tokens"]) as run:
+    policy = DuplicatePolicy(flags["on_duplicate"])
+    with target.run([origin for origin, _ in sources], passage_tokens=flags["passage_tokens"]) as run:
         if run.interrupted is not None:
             progress.remark(
                 f"Resuming: the run of {run.interrupted.started} was interrupted after {run.interrupted.documents:,} "
                 "documents; these are not encoded again."
             )
-        for source, origin in sources:
-            found = reading.documents(source, options, progress)
-            policy = DuplicatePolicy(flags["on_duplicate"])
+        for origin, found in sources:
             report.merge(run.add(found, origin=origin, on_duplicate=policy, on_done=progress.count))
         if flags["prune"]:
             report.pruned = run.prune()
@@ -155,29 +160,32 @@ def _run(
 
 def _opened(path: Path, flags: dict[str, Any]) -> Index:
     """The index at the path, made if it is not there."""
-    from xsearch.encoder.load import BUILTIN
-    from xsearch.index import Index, remove_index
+    from xsearch.encoder.load import BUILTIN, load_encoder
+    from xsearch.index import Index
     from xsearch.store.catalog import CATALOG_FILE
+    from xsearch.store.folder import remove_index
+    from xsearch.text.passages import PassageLimits
 
+    tokens, device = flags["passage_tokens"], flags["device"]
     exists = (path / CATALOG_FILE).is_file()
-    if exists and flags["rebuild"]:
-        remove_index(path)
-        exists = False
+    if exists and not flags["rebuild"]:
+        return Index.open(path, encoder=flags["encoder"], device=device)
+    encoder = load_encoder(flags["encoder"] or BUILTIN, device=device)
     if exists:
-        return Index.open(path, encoder=flags["encoder"], device=flags["device"])
-    return Index.create(
-        path,
-        encoder=flags["encoder"] or BUILTIN,
-        passage_tokens=flags["passage_tokens"],
-        device=flags["device"],
-    )
+        # Not before it is sure that a new one can be made.
+        if tokens is not None:
+            PassageLimits(target=tokens, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
+        remove_index(path)
+    return Index.create(path, encoder=encoder, passage_tokens=tokens, device=device)
 
 
 def _origin(source: str) -> str:
     """The name under which a source's documents are kept: the same from whichever folder it is called."""
+    from xsearch.corpus.walk import absolute
+
     if source == "-" or source.startswith("hf:"):
         return source
-    return Path(source).absolute().as_posix()
+    return absolute(Path(source).expanduser())
 
 
 def _print_skipped(skipped: list[Skipped], *, quiet: bool) -> None:

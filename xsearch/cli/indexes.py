@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from xsearch.cli.options import index_dir_option, json_option, quiet_option
+from xsearch.cli.options import index_dir_option, json_option, output_option, quiet_option
+from xsearch.cli.output import output as output_to
+from xsearch.cli.output import write_json
 from xsearch.config import index_path
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ Examples:
 @json_option
 def list_indexes(index_dir: Path, as_json: bool) -> None:
     """List the indexes with what they hold."""
+    from rich.cells import cell_len
+
     from xsearch.errors import StoreError
     from xsearch.index import Index
     from xsearch.store.catalog import CATALOG_FILE
 
     rows: list[dict[str, Any]] = []
-    for catalog in sorted(index_dir.glob(f"*/{CATALOG_FILE}")):
+    for catalog in sorted(index_dir.expanduser().glob(f"*/{CATALOG_FILE}")):
         name = catalog.parent.name
         try:
             with Index.open(catalog.parent) as index:
@@ -43,17 +45,19 @@ def list_indexes(index_dir: Path, as_json: bool) -> None:
         except StoreError as exc:
             rows.append({"name": name, "path": str(catalog.parent), "error": str(exc)})
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        write_json(rows, sys.stdout)
         return
     if not rows:
-        click.echo(f"No index in {index_dir}. Make one with: xsearch index NAME SOURCE...")
+        click.echo(f"No index in {index_dir}. Make one with: xsearch index NAME SOURCE...", err=True)
     for row in rows:
+        # By terminal cells: a Chinese name is as wide as twice its characters.
+        name = row["name"] + " " * (20 - cell_len(row["name"]))
         if "error" in row:
-            click.echo(f"{row['name']:<20} cannot be read: {row['error']}")
+            click.echo(f"{name} cannot be read: {row['error']}")
             continue
         languages = " ".join(list(row["languages"])[:12])
         size, encoder = readable_size(row["size"]), row["fingerprint"]["name"]
-        click.echo(f"{row['name']:<20} {row['documents']:>9,} documents {size:>10}  {encoder}  {languages}")
+        click.echo(f"{name} {row['documents']:>9,} documents {size:>10}  {encoder}  {languages}")
 
 
 @click.command(
@@ -72,7 +76,7 @@ def info(name: str, index_dir: Path, as_json: bool) -> None:
     with Index.open(index_path(name, index_dir)) as index:
         found = index.info()
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        write_json(found.to_dict(), sys.stdout)
         return
     for label, value in _info_rows(found):
         click.echo(f"{label:<16} {value}")
@@ -109,22 +113,11 @@ Examples:
 @quiet_option
 def delete(name: str, doc_ids: tuple[str, ...], *, where: str, yes: bool, index_dir: Path, quiet: bool) -> None:
     """Delete documents of the index NAME, or, with neither DOC_ID nor --where, the whole index."""
-    from xsearch.index import Index, remove_index
-
     path = index_path(name, index_dir)
-    if not doc_ids and not where:
-        if not yes:
-            click.confirm(f"Delete the whole index {path}?", abort=True, err=True)
-        remove_index(path)
-        click.echo(f"Deleted the index {path}")
-        return
-    with Index.open(path) as index:
-        # A file's id is its whole path; a shorter one that leads to it will do.
-        known = [doc_id if index.get(doc_id) else Path(doc_id).absolute().as_posix() for doc_id in doc_ids]
-        count = index.delete([*known, *(index.find(where) if where else ())])
-    click.echo(f"Deleted {count:,} documents")
-    if doc_ids and count < len(doc_ids) and not quiet:
-        click.echo(f"{len(doc_ids) - count:,} of the ids given are not in the index", err=True)
+    if doc_ids or where:
+        _delete_documents(path, doc_ids, where, quiet=quiet)
+    else:
+        _delete_index(path, yes=yes)
 
 
 @click.command(
@@ -134,20 +127,46 @@ Examples:
   xsearch export news -o news.jsonl && xsearch index copy news.jsonl"""
 )
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@output_option
 @index_dir_option
 def export(name: str, output: Path | None, index_dir: Path) -> None:
     """Write the documents of the index NAME as JSON lines, which ``xsearch index`` reads again."""
     from xsearch.index import Index
 
-    with (
-        Index.open(index_path(name, index_dir)) as index,
-        nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as out,
-    ):
+    with Index.open(index_path(name, index_dir)) as index, output_to(output) as out:
         for document in index:
             fields = {"_id": document.doc_id, "title": document.title, "text": document.text, "lang": document.lang}
             extra = {key: value for key, value in document.metadata.items() if key not in fields}
-            out.write(json.dumps({**fields, **extra}, ensure_ascii=False) + "\n")
+            write_json({**fields, **extra}, out)
+
+
+def _delete_documents(path: Path, doc_ids: tuple[str, ...], where: str, *, quiet: bool) -> None:
+    from xsearch.corpus.walk import absolute
+    from xsearch.index import Index
+
+    unknown: list[str] = []
+    with Index.open(path) as index:
+        wanted = index.find(where) if where else []
+        for doc_id in doc_ids:
+            # A file's id is its whole path; a shorter one that leads to it will do.
+            found = next((known for known in (doc_id, absolute(doc_id)) if index.get(known) is not None), None)
+            (unknown if found is None else wanted).append(found or doc_id)
+        count = index.delete(wanted)
+    click.echo(f"Deleted {count:,} documents")
+    if not quiet:
+        for doc_id in unknown:
+            click.echo(f"Not in the index: {doc_id}", err=True)
+
+
+def _delete_index(path: Path, *, yes: bool) -> None:
+    from xsearch.store.folder import check_is_index, remove_index
+
+    check_is_index(path)
+    if not yes and not click.confirm(f"Delete the whole index {path}?", err=True):
+        click.echo("Nothing was deleted.", err=True)
+        click.get_current_context().exit(1)
+    remove_index(path)
+    click.echo(f"Deleted the index {path}")
 
 
 def readable_size(size: float) -> str:

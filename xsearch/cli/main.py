@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
 import click
 
-from xsearch.config import read_config
+from xsearch.cli.settings import PREFIX, defaults_from, listen_to_environment
+from xsearch.config import CONFIG_FILE, read_config
 from xsearch.errors import XsearchError
 
 # Name of the command: module of xsearch.cli and the command's name in it.
@@ -40,20 +40,21 @@ class LazyGroup(click.Group):
             return None
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f"xsearch.cli.{module}"), name)
+        listen_to_environment(command, (cmd_name,))
         return command
 
 
 def _load_config(ctx: click.Context, _option: click.Parameter, path: Path | None) -> None:
     """Makes the settings file the source of defaults; options at its top count for every command that has them."""
     config = read_config(path)
-    shared = {key: value for key, value in config.items() if not isinstance(value, dict)}
-    tables: dict[str, dict[str, Any]] = {name: value for name, value in config.items() if isinstance(value, dict)}
-    ctx.default_map = {name: {**shared, **tables.get(name, {})} for name in COMMANDS}
+    if config:
+        commands = {name: command for name in COMMANDS if (command := cli.get_command(ctx, name)) is not None}
+        ctx.default_map = defaults_from(config, commands, file=str(path or CONFIG_FILE))
 
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "XSEARCH", "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": PREFIX, "max_content_width": 100},
     epilog="""\b
 Examples:
   xsearch index news ./articles        index a folder of documents in any languages
@@ -83,20 +84,48 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    code = _run()
     try:
-        sys.exit(cli.main(standalone_mode=False))
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        # Not left to the interpreter, which complains where the reader of a short answer went away.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as exc:
+        _discard_output()
+        code = _failed(f"The output cannot be written: {exc.strerror or exc}.")
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        # Without standalone mode click returns the exit code of --help and its like.
+        result = cli.main(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except SystemExit as exc:
+        # The way click and rich leave when the reader of our output went away (head, less): not an error of anybody's.
+        if not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        _discard_output()
+        return 0
     except click.ClickException as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except XsearchError as exc:
-        click.echo(f"Error: {exc}", err=True)
-        sys.exit(1)
+        return _failed(str(exc))
+    except OSError as exc:
+        # A disk that is full, a file that is closed to us: the system's message says which.
+        return _failed(f"{exc}.")
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away: not an error of anybody's.
-        sys.stderr.close()
-        sys.exit(0)
+        return INTERRUPTED
+
+
+def _failed(message: str) -> int:
+    click.echo(f"Error: {message}", err=True)
+    return 1
+
+
+def _discard_output() -> None:
+    """Lets what is still buffered go nowhere, so that the end of the process does not fail on it."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 (a device)
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

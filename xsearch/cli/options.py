@@ -41,6 +41,13 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def output_option(command: Command) -> Command:
+    """Adds ``-o``."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, in UTF-8."
+    )(command)
+
+
 def quiet_option(command: Command) -> Command:
     """Adds ``-q``."""
     return click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")(command)

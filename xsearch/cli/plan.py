@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from xsearch.cli.output import write_json
+
 if TYPE_CHECKING:
     from xsearch.cli.progress import IngestProgress
     from xsearch.encoder.protocol import Encoder
+    from xsearch.index import Index
     from xsearch.records import Document
 
 # Passages that are encoded to learn how fast this machine is.
@@ -32,13 +38,16 @@ class Plan:
     """What indexing would take.
 
     Attributes:
-        tokens: of all passages, as encoded.
-        disk_bytes: of the finished index.
+        documents: read, whatever would become of them.
+        unchanged: of these, the ones that the index has already; they take nothing.
+        passages, tokens: to be encoded.
+        disk_bytes: added to the index.
         indexing_memory_bytes, search_memory_bytes: resident, at most.
-        seconds: of encoding on this machine, at the pace of a sample.
+        seconds: reading and splitting as it took now, and encoding at the pace of a sample.
     """
 
     documents: int
+    unchanged: int
     passages: int
     tokens: int
     disk_bytes: int
@@ -47,20 +56,38 @@ class Plan:
     seconds: float
 
 
-def print_plan(documents: Iterable[Document], progress: IngestProgress, flags: dict[str, Any]) -> None:
-    """Reads and splits all documents, encodes a sample, and prints what it would take."""
-    from xsearch.encoder.load import BUILTIN, load_encoder
-    from xsearch.index import DEFAULT_PASSAGE_TOKENS
-    from xsearch.text.passages import PassageLimits
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the documents would go into: an index that is there, or a new one with this encoder."""
 
-    encoder = load_encoder(flags["encoder"] or BUILTIN, device=flags["device"])
-    target = flags["passage_tokens"] or min(DEFAULT_PASSAGE_TOKENS, encoder.max_tokens)
-    limits = PassageLimits(target=target, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
-    plan = make_plan(documents, encoder, limits, progress)
+    encoder: Encoder
+    passage_tokens: int
+    index: Index | None = None
+
+    def holds(self, document: Document) -> bool:
+        """Whether the index has the document with the same text, so that it would not be encoded again."""
+        from xsearch.text.tags import canonical_tag
+
+        stored = self.index.get(document.doc_id) if self.index is not None else None
+        if stored is None or (stored.text, stored.title) != (document.text, document.title):
+            return False
+        return not document.lang or canonical_tag(document.lang) == stored.lang
+
+
+def print_plan(path: Path, documents: Iterable[Document], progress: IngestProgress, flags: dict[str, Any]) -> None:
+    """Reads and splits all documents, encodes a sample, and prints what it would take.
+
+    Args:
+        path: the folder of the index, which may not be there yet.
+    """
+    with _target(path, flags) as target:
+        plan = make_plan(documents, target, progress)
     if flags["as_json"]:
-        click.echo(json.dumps(asdict(plan)))
+        write_json(asdict(plan), sys.stdout)
         return
     click.echo(f"Documents        {plan.documents:>14,}")
+    if plan.unchanged:
+        click.echo(f"Unchanged        {plan.unchanged:>14,}")
     click.echo(f"Passages         {plan.passages:>14,}")
     click.echo(f"Tokens           {plan.tokens:>14,}")
     click.echo(f"Disk             {plan.disk_bytes / 2**20:>14,.1f} MiB")
@@ -69,40 +96,74 @@ def print_plan(documents: Iterable[Document], progress: IngestProgress, flags: d
     click.echo(f"Time             {plan.seconds:>14,.1f} s")
 
 
-def make_plan(documents: Iterable[Document], encoder: Encoder, limits: Any, progress: IngestProgress) -> Plan:
-    """What indexing these documents would take; nothing is written."""
-    from xsearch.ingest import IngestOptions, prepare
-    from xsearch.text.passages import with_title
+def make_plan(documents: Iterable[Document], target: Target, progress: IngestProgress) -> Plan:
+    """What putting these documents into the target would take; nothing is written.
 
+    An id that comes twice is counted twice.
+    """
+    from xsearch.ingest import IngestOptions, prepare
+    from xsearch.text.passages import PassageLimits, with_title
+
+    encoder = target.encoder
+    limits = PassageLimits(target=target.passage_tokens, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
     options = IngestOptions(limits)
-    count = passages = tokens = text_bytes = 0
+    began = time.perf_counter()
+    count = unchanged = passages = tokens = text_bytes = 0
     sample: list[str] = []
     sample_tokens = 0
     for document in documents:
-        prepared, title = prepare(document, encoder, options)
         count += 1
+        progress.count(1)
+        if target.holds(document):
+            unchanged += 1
+            continue
+        prepared, title = prepare(document, encoder, options)
         passages += len(prepared.passages)
-        text_bytes += len(document.text.encode("utf-8", "replace")) + len(document.title.encode("utf-8", "replace"))
+        for text in (document.text, document.title, json.dumps(dict(document.metadata), default=str)):
+            text_bytes += len(text.encode("utf-8", "replace"))
         for passage in prepared.passages:
             tokens += passage.tokens
             if len(sample) < SAMPLE_PASSAGES:
                 sample.append(with_title(title, passage.text))
                 sample_tokens += passage.tokens
-        progress.count(1)
-    seconds = 0.0
+    seconds = time.perf_counter() - began
     if sample:
         # Once to warm up, then timed.
         encoder.encode_passages(sample[:8])
         began = time.perf_counter()
         encoder.encode_passages(sample)
-        seconds = (time.perf_counter() - began) / sample_tokens * tokens
-    catalog = text_bytes + passages * CATALOG_BYTES_PER_PASSAGE + count * CATALOG_BYTES_PER_DOCUMENT
+        seconds += (time.perf_counter() - began) / sample_tokens * tokens
+    held = target.index.info().passages if target.index is not None else 0
+    catalog = text_bytes + passages * CATALOG_BYTES_PER_PASSAGE + (count - unchanged) * CATALOG_BYTES_PER_DOCUMENT
     return Plan(
         documents=count,
+        unchanged=unchanged,
         passages=passages,
         tokens=tokens,
         disk_bytes=catalog + passages * encoder.dim * DISK_BYTES_PER_VALUE,
         indexing_memory_bytes=BASE_MEMORY_BYTES,
-        search_memory_bytes=BASE_MEMORY_BYTES + passages * encoder.dim * MEMORY_BYTES_PER_VALUE,
+        search_memory_bytes=BASE_MEMORY_BYTES + (held + passages) * encoder.dim * MEMORY_BYTES_PER_VALUE,
         seconds=seconds,
     )
+
+
+@contextmanager
+def _target(path: Path, flags: dict[str, Any]) -> Iterator[Target]:
+    from xsearch.encoder.load import BUILTIN, load_encoder
+    from xsearch.errors import SettingsMismatchError
+    from xsearch.index import DEFAULT_PASSAGE_TOKENS, Index
+    from xsearch.store.catalog import CATALOG_FILE
+
+    tokens: int | None = flags["passage_tokens"]
+    if (path / CATALOG_FILE).is_file() and not flags["rebuild"]:
+        with Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index:
+            if tokens not in (None, index.passage_tokens):
+                raise SettingsMismatchError(
+                    f"The index {path} was built with passages of {index.passage_tokens} tokens, not {tokens}",
+                    "All passages of an index are cut alike",
+                    "Leave out --passage-tokens, or see what --rebuild would take",
+                )
+            yield Target(index.encoder, index.passage_tokens, index)
+    else:
+        encoder = load_encoder(flags["encoder"] or BUILTIN, device=flags["device"])
+        yield Target(encoder, tokens or min(DEFAULT_PASSAGE_TOKENS, encoder.max_tokens))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xsearch.cli.options import encoder_options, index_dir_option, json_option
+from xsearch.cli.options import encoder_options, index_dir_option, json_option, output_option
+from xsearch.cli.output import output, write_json
 from xsearch.config import index_path
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ Examples:
 @click.option("--where", default="", help="Only documents that fit, e.g. \"year >= 2000 and source = 'wiki'\".")
 @click.option("--trec", is_flag=True, help="Print a TREC run: query Q0 document rank score tag.")
 @click.option("--mark/--no-mark", default=None, help="Find the best sentence of each hit. [default: for text output]")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@output_option
 @encoder_options
 @index_dir_option
 @json_option
@@ -54,13 +53,15 @@ def search(name: str, query: str, **flags: Any) -> None:
     options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mark=mark)
     batch = query == "-"
     path = index_path(name, flags["index_dir"])
-    with Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index, _output(flags["output"]) as out:
+    with (
+        Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index,
+        output(flags["output"], utf8=flags["trec"]) as out,
+    ):
         for hits in _results(index, query, options):
             if flags["trec"]:
                 out.writelines(trec_lines(hits))
             elif flags["as_json"]:
-                json.dump(hits.to_dict(), out, ensure_ascii=False, indent=None if batch else 2)
-                out.write("\n")
+                write_json(hits.to_dict(), out, indent=None if batch else 2)
             else:
                 from xsearch.cli.show import show_hits
 
@@ -68,12 +69,21 @@ def search(name: str, query: str, **flags: Any) -> None:
 
 
 def trec_lines(hits: Hits) -> Iterator[str]:
-    """Lines of a TREC run for one query: each document once, at its best passage; white space in ids becomes ``_``."""
+    """Lines of a TREC run for one query: each document once, at its best passage; white space in ids becomes ``_``.
+
+    They are in the order in which trec_eval ranks them, and scores have the digits to keep that order.
+    """
+    import numpy as np
+
+    from xsearch.ranking import order
+
     best: dict[str, float] = {}
     for hit in hits:
-        best.setdefault(hit.doc_id, hit.score)
-    for rank, (doc_id, score) in enumerate(best.items(), 1):
-        yield f"{_word(hits.query.query_id)} Q0 {_word(doc_id)} {rank} {score:.6f} {RUN_TAG}\n"
+        best.setdefault(_word(hit.doc_id), hit.score)
+    doc_ids = list(best)
+    for rank, place in enumerate(order(np.array(list(best.values())), doc_ids) if best else (), 1):
+        doc_id = doc_ids[place]
+        yield f"{_word(hits.query.query_id)} Q0 {doc_id} {rank} {best[doc_id]:.9f} {RUN_TAG}\n"
 
 
 def _word(text: str) -> str:
@@ -87,7 +97,7 @@ def _results(index: Index, query: str, options: SearchOptions) -> Iterator[Hits]
         yield from index.search_many([Query("1", query)], options)
         return
     waiting: list[Query] = []
-    for asked in _queries(sys.stdin):
+    for asked in _queries():
         waiting.append(asked)
         if len(waiting) == BATCH_QUERIES:
             yield from index.search_many(waiting, options)
@@ -96,22 +106,27 @@ def _results(index: Index, query: str, options: SearchOptions) -> Iterator[Hits]
         yield from index.search_many(waiting, options)
 
 
-def _queries(lines: IO[str]) -> Iterator[Query]:
+def _queries() -> Iterator[Query]:
     """Queries from lines ``id<TAB>text``, or ``text``, which get the line's number; empty lines are passed over."""
+    from xsearch.corpus.decode import has_undecoded_bytes
+    from xsearch.corpus.stream import ByteStream, text_of
+    from xsearch.errors import ReadError
     from xsearch.records import Query
 
-    for number, line in enumerate(lines, 1):
-        query_id, tab, text = line.lstrip("\ufeff").strip("\r\n").partition("\t")
-        if not tab:
-            query_id, text = str(number), query_id
-        if text.strip():
-            yield Query(query_id.strip() or str(number), text.strip())
-
-
-def _output(path: Path | None) -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdout) if path is None else path.open("w", encoding="utf-8")
+    # Not as the console would read it: a file of queries is in UTF-8 whatever the locale, or in what it looks like.
+    with text_of(ByteStream(sys.stdin.buffer), "-", encoding=None, newline=None, wait=False) as lines:
+        for number, line in enumerate(lines, 1):
+            if has_undecoded_bytes(line):
+                raise ReadError(
+                    "-", "this query is not in the encoding of the rest", "UTF-8", "Convert it", line=number
+                )
+            query_id, tab, text = line.lstrip("\ufeff").strip("\r\n").partition("\t")
+            if not tab:
+                query_id, text = str(number), query_id
+            if text.strip():
+                yield Query(query_id.strip() or str(number), text.strip())
+            elif query_id.strip() and tab:
+                click.echo(f"The query {query_id.strip()} has no text and is left out", err=True)
 
 
 __all__: Sequence[str] = ("search", "trec_lines")

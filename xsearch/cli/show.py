@@ -15,6 +15,8 @@ from xsearch.records import Hit, Hits, is_rtl
 # not turn the line around it.
 ISOLATE_START, ISOLATE_END = "\u2068", "\u2069"
 MAX_WIDTH = 100
+# Control characters of a document would be commands to the terminal. Each is one space, so that offsets stay right.
+CONTROLS = dict.fromkeys((*range(0x00, 0x20), *range(0x7F, 0xA0)), " ") | {ord("\n"): "\n"}
 INDENT = 4
 
 
@@ -31,7 +33,7 @@ def show_hits(hits: Hits, out: IO[str], *, with_query: bool = False) -> None:
     width = min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
     console = Console(file=out, width=width, highlight=False, emoji=False, markup=False, soft_wrap=False)
     if with_query:
-        console.print(Text(hits.query.text, style="bold"))
+        console.print(Text(_one_line(hits.query.text), style="bold"))
     if not hits.hits:
         console.print("No passage fits.")
     for hit in hits:
@@ -43,20 +45,27 @@ def show_hits(hits: Hits, out: IO[str], *, with_query: bool = False) -> None:
 def _head(hit: Hit, *, terminal: bool) -> Text:
     line = Text(f"{hit.rank:>2}. ", style="bold")
     line.append(f"{hit.score:.3f}  {hit.lang:<4} ", style="cyan")
-    line.append(_isolated(hit.title or hit.doc_id, terminal=terminal), style="bold")
-    if hit.source and hit.source != (hit.title or hit.doc_id):
-        line.append(f"  {hit.source}", style="dim")
+    title = _one_line(hit.title) or _one_line(hit.doc_id)
+    line.append(_isolated(title, terminal=terminal), style="bold")
+    source = _one_line(hit.source)
+    if source and source != title:
+        line.append(f"  {source}", style="dim")
     return line
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.translate(CONTROLS).split())
+
+
 def _passage(hit: Hit, width: int, *, terminal: bool) -> Text:
-    text = Text(hit.text)
+    passage = hit.text.translate(CONTROLS)
+    text = Text(passage)
     if hit.best is not None:
         if terminal:
             text.stylize("bold yellow", hit.best.start, hit.best.end)
         else:
-            marked = hit.text[: hit.best.start] + ">>" + hit.text[hit.best.start : hit.best.end] + "<<"
-            text = Text(marked + hit.text[hit.best.end :])
+            marked = passage[: hit.best.start] + ">>" + passage[hit.best.start : hit.best.end] + "<<"
+            text = Text(marked + passage[hit.best.end :])
     lines: list[Text] = []
     for paragraph in text.split("\n", allow_blank=False):
         if paragraph.plain.strip():
