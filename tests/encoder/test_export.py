@@ -73,8 +73,8 @@ def test_int8_stays_near_float32(wide: Path, tmp_path: Path) -> None:
     eight = BuiltinEncoder(tmp_path / "8")
     _, sentences = torch_vectors(wide, TEXTS)
     cosines = (eight.encode_passages(TEXTS) * sentences).sum(axis=1)
-    # Measured on these random weights: 0.9993 at the least.
-    assert cosines.min() > 0.995
+    # Measured on these random weights: 0.99993 at the least.
+    assert cosines.min() > 0.999
     assert eight.fingerprint.dtype == "int8"
 
 
@@ -85,7 +85,7 @@ def test_int8_does_not_depend_on_the_batch(wide: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode_passages(TEXTS), alone, atol=1e-6)
 
 
-def test_int8_of_a_layer_that_puts_out_zeros_is_finite(mbert: Path, tmp_path: Path) -> None:
+def test_int8_of_a_layer_that_puts_out_zeros_is_right(mbert: Path, tmp_path: Path) -> None:
     folder = checkpoints.copied(mbert, tmp_path / "zeros")
     change_weights(folder, "intermediate.dense", lambda array: np.zeros_like(array))
     write_encoder(folder, tmp_path / "out", Precision.INT8)

@@ -282,9 +282,7 @@ class _Builder:
         axis = self._shared("row_axis", np.array([2], dtype=np.int64))
         high = self._node("ReduceMax", [value, axis], f"{value}.high", keepdims=1)
         low = self._node("ReduceMin", [value, axis], f"{value}.low", keepdims=1)
-        # A row of zeros has a scale all the same: its inverse would be infinite, and zero times that is not a number.
-        sizes = [high, self._node("Neg", [low], f"{value}.minus_low"), self._shared("tiny", np.float32(1e-20))]
-        size = self._node("Max", sizes, f"{value}.size")
+        size = self._node("Max", [high, self._node("Neg", [low], f"{value}.minus_low")], f"{value}.size")
         scale = self._node("Div", [size, self._shared("steps", np.float32(127))], f"{value}.row_scale")
         inverse = self._node("Reciprocal", [scale], f"{value}.inverse_scale")
         scaled = self._node("Mul", [value, inverse], f"{value}.scaled")

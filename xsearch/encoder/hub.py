@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class HubEncoder:
                 "xsearch needs the offsets of tokens, which only fast tokenizers give",
                 "Convert the tokenizer, or choose another model",
             )
+        _check_complete(self._model, name)
         # Without its files the library makes up a tokenizer that turns every word into the unknown token.
         if set(tokenizer.get_vocab()) - {"▁"} <= set(tokenizer.all_special_tokens):
             raise EncoderError(
@@ -256,16 +258,39 @@ def _load(name: str, device: str) -> SentenceTransformer:
             ) from exc
 
 
+def _check_complete(model: SentenceTransformer, name: str) -> None:
+    """Refuses a checkpoint that lacks weights: the library fills them with random numbers and goes on."""
+    from transformers import __version__
+
+    # The mark on a weight that was read from the checkpoint; version 4 sets none.
+    mark = "_is_hf_initialized"
+    weights = [item for item in model[0].named_parameters() if not _in_pooler(item[0])]
+    missing = [key for key, weight in weights if not getattr(weight, mark, False)]
+    if missing and not __version__.startswith("4."):
+        raise EncoderError(
+            f"The model {name!r} lacks {len(missing)} of its weights, the first of them {missing[0]}",
+            "Its weights must be those of the architecture that its config.json names",
+            "Check that the folder is whole",
+        )
+
+
+def _in_pooler(weight: str) -> bool:
+    """Whether a weight belongs to BERT's pooler, which nothing here uses and many checkpoints lack."""
+    return ".pooler." in weight
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the loading bars of the library, for as long as the block lasts."""
+    """Without the library's loading bars and its report on the pooler, for as long as the block lasts."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -306,7 +331,11 @@ def _hash_weights(model: SentenceTransformer) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    # Versions 5 and 6 of sentence-transformers name the same weight 0.auto_model.X and 0.model.X.
+    named = {re.sub(r"^(\d+)\.(?:auto_)?model\.", r"\1.", name): weight for name, weight in model.state_dict().items()}
+    for name, tensor in sorted(named.items()):
+        if _in_pooler(f".{name}"):
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(dtype=_bytes_dtype()).numpy().data)
     return digest.hexdigest()
