@@ -107,7 +107,7 @@ def numbered(count: int, *, start: int = 0) -> list[Document]:
     return [
         Document(
             f"doc-{number:05d}",
-            " ".join(f"word{number} part{place} number{number * place % 97}." for place in range(1 + number % 7)),
+            " ".join(f"word{number} part{place} number{number * place % 97}." for place in range(1 + number % 7 * 4)),
             title=f"Title {number}" if number % 3 == 0 else "",
             lang=("en", "de", "zh-Hant", "ar")[number % 4],
             source=f"file-{number % 5}.txt",

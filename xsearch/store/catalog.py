@@ -20,6 +20,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
+from xsearch.store.lexical import create_words
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
@@ -136,6 +137,7 @@ class Catalog:
         """Makes the tables, and stores the settings of a new index."""
         with self.transaction() as connection:
             metadata_.create_all(connection)
+            create_words(connection)
             for key, value in {
                 "schema_version": SCHEMA_VERSION,
                 "identity": uuid4().hex,
@@ -234,6 +236,8 @@ class Catalog:
             raise self.damaged(f"cannot be read ({exc.orig})") from exc
         except json.JSONDecodeError as exc:
             raise self.damaged(f"holds what is not JSON ({exc})") from exc
+        except UnicodeDecodeError as exc:
+            raise self.damaged(f"holds what is not UTF-8 ({exc.reason})") from exc
 
     def damaged(self, what: str) -> IndexDamagedError:
         """The error that says how the catalogue is not as it was written."""

@@ -19,7 +19,8 @@ from xsearch.store.catalog import (
     read_setting,
     tombstones,
 )
-from xsearch.store.vectors import ExactSearcher, PassageIds
+from xsearch.store.lexical import search_words
+from xsearch.store.vectors import ExactSearcher, Nearest, PassageIds
 from xsearch.store.where import parse_where
 from xsearch.text.tags import matches
 
@@ -68,6 +69,11 @@ class Snapshot:
             query = query.join(documents, passages.c.doc_key == documents.c.doc_key).where(parse_where(where))
         with self._catalog.own_errors():
             return np.fromiter((row.passage_id for row in self._connection.execute(query)), dtype=np.int64)
+
+    def words(self, query: str, k: int, *, allowed: PassageIds | None = None) -> Nearest:
+        """The ``k`` passages that share most words with the query (:mod:`xsearch.store.lexical`)."""
+        with self._catalog.own_errors():
+            return search_words(self._connection, query, k, allowed=allowed)
 
     def _languages(self) -> list[str]:
         """The languages of all passages."""

@@ -154,6 +154,16 @@ class ExactSearcher:
         count = self._live_count if allowed is None else int(mask.sum())
         return list(self._search(np.ascontiguousarray(queries, dtype=np.float32), min(k, count), mask, count))
 
+    def cosines(self, query: Vectors, passage_ids: PassageIds) -> Vectors:
+        """The scores of given passages, ``(n,) float32``, in their order; each must be in the index and not deleted.
+
+        Args:
+            query: ``(dim,) float32, L2-normalised``.
+        """
+        rows = self._rows_of(passage_ids)
+        vectors: Vectors = self._flat.reconstruct_batch(rows) if len(rows) else np.empty((0, self._dim), np.float32)
+        return (vectors @ query).clip(-1, 1)
+
     def _search(self, queries: Vectors, k: int, mask: NDArray[np.bool_], count: int) -> Iterator[Nearest]:
         if k == 0 or len(queries) == 0:
             nothing = Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))

@@ -27,6 +27,7 @@ from xsearch.store.catalog import (
     write_setting,
 )
 from xsearch.store.files import TEMPORARY_SUFFIX, writer_lock
+from xsearch.store.lexical import add_words
 from xsearch.store.vectors import VECTORS_FOLDER, Vectors, write_segment
 from xsearch.text.normalise import content_hash
 
@@ -135,6 +136,8 @@ class Writer:
                     rows.append(_passage_row(first + len(rows), doc_key, passage))
             if rows:
                 connection.execute(passages.insert(), rows)
+                texts = ((item.document.title, passage.text) for item in batch for passage in item.passages)
+                add_words(connection, ((first + place, *words) for place, words in enumerate(texts)))
             _note_change(connection)
 
     def update_records(self, changed: Mapping[int, Prepared]) -> None:

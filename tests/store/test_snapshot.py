@@ -1,0 +1,94 @@
+"""A snapshot shows one state of text, filters and vectors together, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import DIM, FakeEncoder, embed
+from xsearch.errors import FilterError, IndexDamagedError
+from xsearch.index import Index
+from xsearch.records import Document
+from xsearch.store.catalog import CATALOG_FILE, open_catalog
+from xsearch.store.snapshot import Snapshot
+from xsearch.store.vectors import VECTORS_FOLDER
+
+LANGUAGES = ["de", "zh", "zh-Hant", "yue", "pt-BR", "und", "ar", "arz"]
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with Index.create(tmp_path / "index", encoder=FakeEncoder()) as made:
+        made.add(
+            [Document(f"d-{lang}", f"text {lang}", lang=lang, metadata={"n": n}) for n, lang in enumerate(LANGUAGES)]
+        )
+        yield made
+
+
+@pytest.fixture
+def snapshot(index: Index) -> Iterator[Snapshot]:
+    with closing(take(index)) as taken:
+        yield taken
+
+
+def take(index: Index) -> Snapshot:
+    return Snapshot(index.path, open_catalog(index.path / CATALOG_FILE), dim=DIM)
+
+
+def test_it_does_not_see_later_writes(index: Index, snapshot: Snapshot) -> None:
+    assert snapshot.generation == 1
+    index.delete(["d-de"])
+    index.add([Document("d-zh", "another text", lang="zh"), Document("new", "new text", lang="de")])
+    # Vectors, filters and text are read only now.
+    assert len(snapshot.searcher) == len(LANGUAGES)
+    ids = snapshot.passage_ids(where="n >= 0")
+    assert ids is not None
+    assert ids.tolist() == list(range(1, 9))
+    assert snapshot.passages([1, 2])[2].text == "text zh"
+    with closing(take(index)) as later:
+        assert later.generation == 3
+        assert len(later.searcher) == len(LANGUAGES)
+        assert later.searcher.search(embed(["another text"]), 1)[0].passage_ids.tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("langs", "found"),
+    [
+        (["de"], ["de"]),
+        (["zh"], ["zh", "zh-Hant", "yue"]),
+        (["zh-Hant"], ["zh-Hant"]),
+        (["pt"], ["pt-BR"]),
+        (["ar", "de"], ["de", "ar", "arz"]),
+        (["und"], ["und"]),
+        (["fr"], []),
+    ],
+)
+def test_languages(snapshot: Snapshot, langs: list[str], found: list[str]) -> None:
+    ids = snapshot.passage_ids(langs=langs)
+    assert ids is not None
+    assert [LANGUAGES[passage_id - 1] for passage_id in ids.tolist()] == found
+
+
+def test_languages_and_filter_together(snapshot: Snapshot) -> None:
+    ids = snapshot.passage_ids(langs=["zh"], where="n in (1, 3, 4)")
+    assert ids is not None
+    assert [LANGUAGES[passage_id - 1] for passage_id in ids.tolist()] == ["zh", "yue"]
+    assert snapshot.passage_ids() is None
+    with pytest.raises(FilterError):
+        snapshot.passage_ids(where="n >")
+
+
+def test_passages_that_are_not_there(snapshot: Snapshot) -> None:
+    """Pitfall 1: an id that the vectors have and the catalogue has not is damage, and no missing hit."""
+    with pytest.raises(IndexDamagedError, match="lacks 1 passages"):
+        snapshot.passages([1, 99])
+
+
+def test_damaged_vectors_are_named(index: Index, snapshot: Snapshot) -> None:
+    path = index.path / VECTORS_FOLDER / "000001.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IndexDamagedError, match=r"000001\.npy"):
+        _ = snapshot.searcher
