@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+
 import click
 
 from xsearch.cli.settings import PREFIX, defaults_from, listen_to_environment
@@ -97,13 +98,15 @@ def main() -> None:
 
 
 def _run() -> int:
+    stdout = sys.stdout
     try:
         # Without standalone mode click returns the exit code of --help and its like.
-        result = cli.main(standalone_mode=False)
+        result = cli.main(prog_name="xsearch", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except SystemExit as exc:
-        # The way click and rich leave when the reader of our output went away (head, less): not an error of anybody's.
-        if not isinstance(exc.__context__, BrokenPipeError):
+        # The reader of our output went away (head, less), which is not an error of anybody's: click puts a wrapper
+        # around the stream and leaves, rich leaves while it handles the error.
+        if sys.stdout is stdout and not isinstance(exc.__context__, BrokenPipeError):
             raise
         _discard_output()
         return 0
