@@ -18,7 +18,7 @@ from xsearch.encoder.protocol import Encoder
 from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreError
 from xsearch.ingest import DuplicatePolicy, IngestOptions, IngestReport, ingest
 from xsearch.records import Document, Hits, Query
-from xsearch.search.retrieve import SearchOptions, retrieve
+from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
     CATALOG_FILE,
     Catalog,
@@ -268,6 +268,7 @@ class Index:
         k: int = 10,
         langs: Sequence[str] = (),
         where: str = "",
+        mode: str = Mode.DENSE,
         mark: bool = False,
     ) -> Hits:
         """The ``k`` passages nearest to the query, in any language.
@@ -275,9 +276,10 @@ class Index:
         Args:
             langs: only passages in these languages, e.g. ``["de", "zh"]``.
             where: only documents that fit, e.g. ``"year >= 2000 and source = 'wiki'"``.
+            mode: ``dense`` ranks by meaning, ``lexical`` by shared words, ``hybrid`` by both.
             mark: whether each hit says which of its sentences is nearest to the query.
         """
-        return self.search_many([query], SearchOptions(k=k, langs=langs, where=where, mark=mark))[0]
+        return self.search_many([query], SearchOptions(k=k, langs=langs, where=where, mode=mode, mark=mark))[0]
 
     def search_many(self, queries: Sequence[str | Query], options: SearchOptions | None = None) -> list[Hits]:
         """The hits of each query, on one state of the index; faster than one by one."""

@@ -8,7 +8,8 @@ from html import escape
 from typing import Any, overload
 
 RTL_LANGUAGES = frozenset(
-    "ar arc arz azb ckb dv fa glk he ks lrc mzn nqo pnb ps sd sdh skr syr ug ur yi".split()
+    {"ar", "arc", "arz", "azb", "ckb", "dv", "fa", "glk", "he", "ks", "lrc", "mzn"}
+    | {"nqo", "pnb", "ps", "sd", "sdh", "skr", "syr", "ug", "ur", "yi"}
 )
 RTL_SCRIPTS = frozenset({"Arab", "Hebr", "Nkoo", "Syrc", "Thaa"})
 
@@ -101,7 +102,7 @@ class Hit:
 
     Attributes:
         rank: 1-based.
-        score: cosine, in [-1, 1], higher is better.
+        score: what ranks: the cosine, or in other modes than ``dense`` see :mod:`xsearch.search.fuse`; in [-1, 1].
         passage_id: our stable integer, never reused.
         doc_id: the caller's document id.
         lang: BCP-47 tag of the passage.

@@ -26,6 +26,7 @@ RUN_TAG = "xsearch"
     epilog="""\b
 Examples:
   xsearch search news "Wer hat den Vertrag unterschrieben?"
+  xsearch search news "Joseph Meister" --mode hybrid
   xsearch search news "earthquake" -k 5 --lang ja --lang zh
   xsearch search news "climate" --where "year >= 2000 and source like '%report%'"
   xsearch search news - --trec -o run.txt < queries.tsv      lines 'id<TAB>query', or just queries"""
@@ -35,6 +36,13 @@ Examples:
 @click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits a query.")
 @click.option("--lang", "langs", multiple=True, help="Only passages in this language; may be given several times.")
 @click.option("--where", default="", help="Only documents that fit, e.g. \"year >= 2000 and source = 'wiki'\".")
+@click.option(
+    "--mode",
+    type=click.Choice(["dense", "lexical", "hybrid"]),
+    default="dense",
+    show_default=True,
+    help="Find by meaning, by shared words, or by both.",
+)
 @click.option("--trec", is_flag=True, help="Print a TREC run: query Q0 document rank score tag.")
 @click.option("--mark/--no-mark", default=None, help="Find the best sentence of each hit. [default: for text output]")
 @output_option
@@ -50,7 +58,7 @@ def search(name: str, query: str, **flags: Any) -> None:
         raise click.UsageError("--trec and --json exclude each other.")
     plain = not (flags["trec"] or flags["as_json"])
     mark = plain if flags["mark"] is None else flags["mark"]
-    options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mark=mark)
+    options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mode=flags["mode"], mark=mark)
     batch = query == "-"
     path = index_path(name, flags["index_dir"])
     with (

@@ -1,19 +1,34 @@
-"""Dense retrieval: query vectors meet the vectors of a snapshot, and become hits with text and metadata."""
+"""Retrieval: a query meets the vectors and the words of a snapshot, and what it finds becomes hits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
 from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import InvalidArgumentError
+from xsearch.ranking import top_k
 from xsearch.records import Hit, Hits, Query
 from xsearch.search.answer import best_sentences
+from xsearch.search.fuse import fuse
 from xsearch.store.catalog import PassageRow
 from xsearch.store.snapshot import Snapshot
+from xsearch.store.vectors import Nearest, PassageIds
 from xsearch.text.tags import known_tag
+
+# Passages that each leg of a hybrid search puts forward, at least; the fused order is exact among these.
+HYBRID_DEPTH = 200
+
+
+class Mode(StrEnum):
+    """What a passage is found by: what it means, the words it shares with the query, or both."""
+
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +39,21 @@ class SearchOptions:
         k: passages a query; at least 1.
         langs: languages of passages, in any common code; empty for all.
         where: filter over documents (:mod:`xsearch.store.where`); empty for none.
+        mode: ``dense`` (cosine), ``lexical`` (words) or ``hybrid`` (both).
         mark: whether to find the best sentence of each hit; takes one more pass of the encoder over the hits.
     """
 
     k: int = 10
     langs: Sequence[str] = ()
     where: str = ""
+    mode: Mode | str = Mode.DENSE
     mark: bool = False
 
     def __post_init__(self) -> None:
+        if self.mode not in tuple(Mode):
+            raise InvalidArgumentError(
+                f"mode is {self.mode!r}", "It must be 'dense', 'lexical' or 'hybrid'", "Choose one of these"
+            )
         if self.k < 1:
             raise InvalidArgumentError(f"k is {self.k}", "k must be at least 1", "Pass how many hits you want, e.g. 10")
         if isinstance(self.langs, str):
@@ -42,7 +63,7 @@ class SearchOptions:
 
 
 def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], options: SearchOptions) -> list[Hits]:
-    """The hits of each query, best first, by cosine.
+    """The hits of each query, best first, by the score of ``options.mode``.
 
     Raises:
         InvalidArgumentError: a query has no text.
@@ -57,7 +78,7 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
     langs = [known_tag(lang) for lang in options.langs]
     allowed = snapshot.passage_ids(langs=langs, where=options.where)
     vectors = unit_vectors(encoder.encode_queries([query.text for query in queries]))
-    found = snapshot.searcher.search(vectors, options.k, allowed=allowed)
+    found = _found(snapshot, queries, vectors, options, allowed)
     rows = snapshot.passages(
         np.unique(np.concatenate([nearest.passage_ids for nearest in found])).tolist() if found else []
     )
@@ -67,6 +88,31 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
         hits = tuple(_hit(rank, rows[passage_id], score) for rank, (passage_id, score) in enumerate(pairs, 1))
         results.append(Hits(query, _marked(encoder, vector, hits) if options.mark else hits))
     return results
+
+
+def _found(
+    snapshot: Snapshot, queries: Sequence[Query], vectors: Vectors, options: SearchOptions, allowed: PassageIds | None
+) -> list[Nearest]:
+    """What each query finds in the mode that was asked for."""
+    if options.mode == Mode.DENSE:
+        return snapshot.searcher.search(vectors, options.k, allowed=allowed)
+    if options.mode == Mode.LEXICAL:
+        return [snapshot.words(query.text, options.k, allowed=allowed) for query in queries]
+    depth = max(HYBRID_DEPTH, 4 * options.k)
+    dense = snapshot.searcher.search(vectors, depth, allowed=allowed)
+    lexical = [snapshot.words(query.text, depth, allowed=allowed) for query in queries]
+    pairs = zip(vectors, dense, lexical, strict=True)
+    return [_fused(snapshot, vector, *legs, k=options.k) for vector, *legs in pairs]
+
+
+def _fused(snapshot: Snapshot, query: Vectors, dense: Nearest, lexical: Nearest, *, k: int) -> Nearest:
+    """The best of both legs; a passage that only one of them put forward gets its score of the other all the same."""
+    ids = np.union1d(dense.passage_ids, lexical.passage_ids)
+    words = np.zeros(len(ids), dtype=np.float32)
+    words[np.searchsorted(ids, lexical.passage_ids)] = lexical.scores
+    scores = fuse(snapshot.searcher.cosines(query, ids), words)
+    best = top_k(scores, ids, k=k)
+    return Nearest(ids[best], scores[best])
 
 
 def _marked(encoder: Encoder, query: Vectors, hits: Sequence[Hit]) -> tuple[Hit, ...]:
