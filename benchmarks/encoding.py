@@ -1,7 +1,7 @@
 """Passages a second and one-query latency of the built-in encoder beside sentence-transformers with the same weights.
 
-Both sides encode the same MLQA contexts, in turn, several times; the ratio is taken within each round, because the speed
-of a shared machine drifts.
+Both sides encode the same MLQA contexts, in turn, several times; the ratio is taken within each round, because the
+speed of a shared machine drifts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MLQA dev through the whole product, by mode of search: documents into an index, questions to it, passages found.
 
-Unlike MTEB's protocol, which encodes each context whole, this indexes the contexts as any documents (split, stored, searched
-as passages) and ranks a document by its best passage. Pairs, corpora and relevance are the protocol's.
+Unlike MTEB's protocol, which encodes each context whole, this indexes the contexts as any documents (split, stored,
+searched as passages) and ranks a document by its best passage. Pairs, corpora and relevance are the protocol's.
 """
 
 from __future__ import annotations
