@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from typing import Any, overload
 
@@ -36,7 +36,7 @@ class Document:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON-serialisable values."""
-        return {**asdict(self), "metadata": dict(self.metadata)}
+        return _plain(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Hit:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON-serialisable values."""
-        return {**asdict(self), "metadata": dict(self.metadata)}
+        return {**_plain(self), "best": None if self.best is None else asdict(self.best)}
 
     def _repr_html_(self) -> str:
         return Hits(query=Query("", ""), hits=(self,))._repr_html_()
@@ -159,7 +159,8 @@ class Hits(Sequence[Hit]):
         return {"query": asdict(self.query), "hits": [hit.to_dict() for hit in self.hits]}
 
     def _repr_html_(self) -> str:
-        head = f"<p><b>{escape(self.query.text)}</b></p>" if self.query.text else ""
+        lang = escape(self.query.lang, quote=True)
+        head = f'<p dir="auto" lang="{lang}"><b>{escape(self.query.text)}</b></p>' if self.query.text else ""
         rows = "".join(_html_row(hit) for hit in self.hits)
         return (
             f"{head}<table><thead><tr><th>#</th><th>score</th><th>lang</th><th>title</th><th>passage</th>"
@@ -170,8 +171,13 @@ class Hits(Sequence[Hit]):
 def is_rtl(lang: str) -> bool:
     """Whether text in this language (BCP-47) runs from right to left."""
     language, *rest = lang.split("-")
-    scripts = [part for part in rest if len(part) == 4]
+    scripts = [part.title() for part in rest if len(part) == 4 and part.isalpha()]
     return scripts[0] in RTL_SCRIPTS if scripts else language.lower() in RTL_LANGUAGES
+
+
+def _plain(record: Document | Hit) -> dict[str, Any]:
+    """The fields as they are, metadata as a dict; ``asdict`` would copy the metadata, and some mappings refuse that."""
+    return {each.name: getattr(record, each.name) for each in fields(record)} | {"metadata": dict(record.metadata)}
 
 
 def _html_row(hit: Hit) -> str:
@@ -184,9 +190,10 @@ def _html_row(hit: Hit) -> str:
             hit.text[hit.best.end :],
         )
         text = f"{escape(before)}<mark>{escape(best)}</mark>{escape(after)}"
-    lang = escape(hit.lang, quote=True)
+    lang, doc_lang = escape(hit.lang, quote=True), escape(hit.doc_lang, quote=True)
+    title, source = escape(hit.title or hit.doc_id), escape(hit.source, quote=True)
     return (
         f"<tr><td>{hit.rank}</td><td>{hit.score:.3f}</td><td>{lang}</td>"
-        f'<td dir="auto" lang="{lang}" title="{escape(hit.source, quote=True)}">{escape(hit.title or hit.doc_id)}</td>'
+        f'<td dir="auto" lang="{doc_lang}" title="{source}">{title}</td>'
         f'<td dir="auto" lang="{lang}" style="text-align:start">{text}</td></tr>'
     )
