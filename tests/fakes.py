@@ -20,7 +20,7 @@ TOKEN = re.compile(r"\S{1,6}")
 
 @lru_cache(maxsize=100_000)
 def _word(word: str, salt: str) -> Vectors:
-    digest = hashlib.sha256(f"{salt}/{word.lower()}".encode()).digest()
+    digest = hashlib.sha256(f"{salt}/{word.lower()}".encode("utf-8", "surrogatepass")).digest()
     return np.frombuffer(digest, dtype=np.int8)[:DIM].astype(np.float32)
 
 
