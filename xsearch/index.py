@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreError
-from xsearch.ingest import DuplicatePolicy, IngestOptions, IngestReport, ingest
+from xsearch.ingest import DuplicatePolicy, IndexingRun, IngestReport
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
@@ -36,7 +36,7 @@ from xsearch.store.folder import check_free, check_is_index, folder_size
 from xsearch.store.folder import remove_index as remove_index
 from xsearch.store.snapshot import Snapshot
 from xsearch.store.where import parse_where
-from xsearch.store.writer import Interrupted, Writer, open_writer
+from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
 
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
@@ -69,42 +69,6 @@ class IndexInfo:
         """All fields as plain JSON-serialisable values."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         return {**fields, "fingerprint": self.fingerprint.to_dict()}
-
-
-class IndexingRun:
-    """A run that writes to an index and holds it for itself; from :meth:`Index.run`.
-
-    Attributes:
-        interrupted: the earlier run over the same sources that this one takes up, where there was one.
-    """
-
-    def __init__(self, writer: Writer, encoder: Encoder, limits: PassageLimits) -> None:
-        self._writer = writer
-        self._encoder = encoder
-        self._limits = limits
-        self.interrupted: Interrupted | None = writer.interrupted
-
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        origin: str = "",
-        on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE,
-        on_done: Callable[[int], None] | None = None,
-    ) -> IngestReport:
-        """Takes in documents; unchanged ones are not encoded again.
-
-        Args:
-            origin: the SOURCE they come under, one of those that the run was opened with.
-            on_duplicate: what to do with an id met before in this run.
-            on_done: called with the number of documents that are dealt with since the last call.
-        """
-        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=storable(origin))
-        return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
-
-    def prune(self) -> int:
-        """Deletes documents that came under this run's sources before and were not met now; returns how many."""
-        return self._writer.prune()
 
 
 class Index:

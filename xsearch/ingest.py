@@ -15,7 +15,7 @@ from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
 from xsearch.records import Document, Passage
 from xsearch.store.catalog import storable
-from xsearch.store.writer import Prepared, Stored, Writer, record_hash
+from xsearch.store.writer import Interrupted, Prepared, Stored, Writer, record_hash
 from xsearch.text.language import detect
 from xsearch.text.normalise import content_hash
 from xsearch.text.passages import PassageLimits, split_text, with_title
@@ -93,6 +93,42 @@ class IngestOptions:
     limits: PassageLimits
     on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE
     origin: str = ""
+
+
+class IndexingRun:
+    """A run that writes to an index and holds it for itself; from ``Index.run``.
+
+    Attributes:
+        interrupted: the earlier run over the same sources that this one takes up, where there was one.
+    """
+
+    def __init__(self, writer: Writer, encoder: Encoder, limits: PassageLimits) -> None:
+        self._writer = writer
+        self._encoder = encoder
+        self._limits = limits
+        self.interrupted: Interrupted | None = writer.interrupted
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        origin: str = "",
+        on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE,
+        on_done: OnDone | None = None,
+    ) -> IngestReport:
+        """Takes in documents; unchanged ones are not encoded again.
+
+        Args:
+            origin: the SOURCE they come under, one of those that the run was opened with.
+            on_duplicate: what to do with an id met before in this run.
+            on_done: called with the number of documents that are dealt with since the last call.
+        """
+        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=storable(origin))
+        return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
+
+    def prune(self) -> int:
+        """Deletes documents that came under this run's sources before and were not met now; returns how many."""
+        return self._writer.prune()
 
 
 def ingest(
