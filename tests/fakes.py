@@ -79,6 +79,10 @@ class FakeEncoder:
             for text in texts
         ]
 
+    def unknown_characters(self, texts: Sequence[str]) -> list[int]:
+        """None: it knows every character but U+2603."""
+        return [text.count("\u2603") for text in texts]
+
     def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         return [[match.span() for match in TOKEN.finditer(text)] for text in texts]
 

@@ -511,3 +511,14 @@ def test_memory_does_not_grow_with_the_number_of_documents(tmp_path: Path) -> No
         command = [sys.executable, "-c", MEMORY, str(HERE), str(tmp_path / str(count)), str(count)]
         peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert peaks[1] < 1.15 * peaks[0], peaks
+
+
+def test_passages_that_the_encoder_cannot_read_are_counted_by_language(index: Index) -> None:
+    report = index.add(
+        [
+            Document("snow", "\u2603\u2603\u2603 x", lang="de"),
+            Document("half", "\u2603\u2603 ab", lang="de"),
+            Document("c", "abc"),
+        ]
+    )
+    assert report.unknown == {"de": 1}

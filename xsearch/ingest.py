@@ -32,6 +32,9 @@ COMMIT_SECONDS = 30.0
 # Errors of one document; those before it are none the worse for it.
 REFUSALS = (DuplicateDocumentError, InvalidArgumentError, ReadError)
 
+# A passage counts as unknown to the encoder when more than one in so many of its characters is.
+UNKNOWN_SHARE = 2
+
 OnDone = Callable[[int], None]
 
 
@@ -58,6 +61,8 @@ class IngestReport:
         cut: passages of which the encoder did not read the end; splitting keeps this at 0.
         titles_left_out: documents whose title is too long to be encoded with each passage.
         languages: passages by language.
+        unknown: passages by language that are mostly written in characters which the encoder does not know; only
+            their words can find them.
     """
 
     documents: int = 0
@@ -73,6 +78,7 @@ class IngestReport:
     cut: int = 0
     titles_left_out: int = 0
     languages: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
 
     def merge(self, other: IngestReport) -> None:
         """Adds another report's counts to this one's."""
@@ -271,8 +277,16 @@ class _Session:
             self._encoded[item.document.doc_id] = _Encoded(item, vectors[start:end])
             self.report.titles_left_out += bool(item.document.title.strip()) and not title
             start = end
+        self._count_unknown([passage for item, _ in waiting for passage in item.passages])
         self._waiting.clear()
         self._on_done(len(waiting))
+
+    def _count_unknown(self, passages: Sequence[Passage]) -> None:
+        """Counts passages that are mostly written in characters which the encoder does not know."""
+        unknown = self._encoder.unknown_characters([passage.text for passage in passages])
+        for passage, count in zip(passages, unknown, strict=True):
+            if count * UNKNOWN_SHARE > len("".join(passage.text.split())):
+                self.report.unknown[passage.lang] += 1
 
     def commit(self) -> None:
         """Writes all that is encoded."""

@@ -292,3 +292,7 @@ def test_a_configuration_with_a_wrong_type_is_refused(copy: Path, change: dict[s
     configure(copy, **change)
     with pytest.raises(EncoderError, match=r"xsearch_encoder\.json is not a valid encoder configuration"):
         BuiltinEncoder(copy)
+
+
+def test_characters_outside_the_vocabulary_are_counted(builtin: BuiltinEncoder) -> None:
+    assert builtin.unknown_characters(["hello world", "", "สวัสดี", "hello สวัสดี"]) == [0, 0, 6, 6]

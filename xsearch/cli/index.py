@@ -213,6 +213,12 @@ def _print_report(report: IngestReport, skipped: int, target: Index, documents: 
     if report.passages:
         languages = ", ".join(f"{lang} {count:,}" for lang, count in report.languages.most_common(12))
         click.echo(f"{report.passages:,} passages encoded ({report.tokens:,} tokens, {report.cut:,} cut): {languages}")
+    if report.unknown:
+        languages = ", ".join(f"{lang} {count:,}" for lang, count in report.unknown.most_common(12))
+        click.echo(
+            f"{report.unknown.total():,} passages are in characters that the encoder does not know ({languages}): "
+            "find them with --mode lexical or hybrid, or index with another --encoder"
+        )
     if report.titles_left_out:
         click.echo(f"{report.titles_left_out:,} titles are too long to be encoded with each passage; they are stored")
     click.echo(f"Index {target.path}: {documents:,} documents")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Passages that are encoded to learn how fast this machine is.
 SAMPLE_PASSAGES = 64
-# The catalogue holds texts and their words for full text. Measured on the demo corpus, on 5 and 20 times as much, on its
-# texts joined to 110 long documents and cut into 322 and 1,610 short ones: with these numbers within 8 % each time.
+# The catalogue holds texts and their words for full text. Measured on the demo corpus, on 5 and 20 times as much, on
+# its texts joined to 110 long documents and cut into 322 and 1,610 short ones: with these numbers within 8 % each time.
 CATALOG_BYTES_EMPTY = 73_728
 CATALOG_BYTES_PER_TEXT_BYTE = 2.2
 CATALOG_BYTES_PER_DOCUMENT = 240

@@ -52,7 +52,7 @@ Examples:
 def search(name: str, query: str, **flags: Any) -> None:
     """Show the passages of the index NAME nearest to QUERY, in any language; '-' reads queries from standard input."""
     from xsearch.index import Index
-    from xsearch.search.retrieve import SearchOptions
+    from xsearch.search.retrieve import Mode, SearchOptions
 
     if flags["trec"] and flags["as_json"]:
         raise click.UsageError("--trec and --json exclude each other.")
@@ -65,6 +65,8 @@ def search(name: str, query: str, **flags: Any) -> None:
         Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index,
         output(flags["output"], utf8=flags["trec"]) as out,
     ):
+        if plain and not batch and options.mode == Mode.DENSE:
+            _warn_of_unknown(index, query)
         for hits in _results(index, query, options):
             if flags["trec"]:
                 out.writelines(trec_lines(hits))
@@ -74,6 +76,16 @@ def search(name: str, query: str, **flags: Any) -> None:
                 from xsearch.cli.show import show_hits
 
                 show_hits(hits, out, with_query=batch)
+
+
+def _warn_of_unknown(index: Index, query: str) -> None:
+    """Says so on stderr where the encoder cannot read the query, and its hits mean nothing."""
+    if 2 * index.encoder.unknown_characters([query])[0] > len("".join(query.split())):
+        click.echo(
+            "The encoder does not know the characters of this query, and the hits below are chance. "
+            "Use --mode lexical, or an index with another --encoder.",
+            err=True,
+        )
 
 
 def trec_lines(hits: Hits) -> Iterator[str]:

@@ -76,6 +76,7 @@ class BuiltinEncoder:
             self._tokenizer: Tokenizer = tokenizer.result()
         self._first = self._special("[CLS]")
         self._last = self._special("[SEP]")
+        self._unknown = self._special("[UNK]")
         self._query_prefix = self._prompt_ids(self._query_prompt)
         self._passage_prefix = self._prompt_ids(self._passage_prompt)
         self.overhead_tokens = 2 + len(self._passage_prefix)
@@ -119,6 +120,18 @@ class BuiltinEncoder:
         encodings = self._tokenizer.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
         return [encoding.offsets for encoding in encodings]
 
+    def unknown_characters(self, texts: Sequence[str]) -> list[int]:
+        """For each text how many of its characters stand in tokens that the vocabulary lacks."""
+        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
+        return [
+            sum(
+                end - start
+                for number, (start, end) in zip(row.ids, row.offsets, strict=True)
+                if number == self._unknown
+            )
+            for row in encodings
+        ]
+
     def _encode(self, texts: Sequence[str], prefix: TokenIds, on_progress: OnProgress | None) -> Vectors:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         with ThreadPoolExecutor(self._threads) as pool:
@@ -158,7 +171,7 @@ class BuiltinEncoder:
         if number is None:
             raise EncoderError(
                 f"The tokenizer in {self._folder} has no token {token}",
-                "A BERT tokenizer has [CLS] and [SEP]",
+                "A BERT tokenizer has [CLS], [SEP] and [UNK]",
                 "Export the encoder anew",
             )
         return int(number)
@@ -192,6 +205,11 @@ class BuiltinEncoder:
                 "Install xsearch again, or export the encoder anew",
             )
         return path
+
+
+def _span_of(token: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> int:
+    """How many characters the occurrences of one token take."""
+    return sum(end - start for number, (start, end) in zip(ids, offsets, strict=True) if number == token)
 
 
 def _check_config(config: Any) -> None:

@@ -158,6 +158,17 @@ class HubEncoder:
             )
         return [[(int(start), int(end)) for start, end in offsets] for offsets in encoded["offset_mapping"]]
 
+    def unknown_characters(self, texts: Sequence[str]) -> list[int]:
+        """For each text how many of its characters stand in tokens that the vocabulary lacks."""
+        unknown = self._tokenizer.unk_token_id
+        if unknown is None:
+            return [0] * len(texts)
+        rows = zip(texts, self.token_offsets(texts), strict=True)
+        return [
+            sum(end - start for number, (start, end) in zip(self._ids(text), offsets, strict=True) if number == unknown)
+            for text, offsets in rows
+        ]
+
     def _encode(self, texts: Sequence[str], prompt: str, on_progress: OnProgress | None) -> Vectors:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), CHUNK_TEXTS):

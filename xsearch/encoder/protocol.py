@@ -47,6 +47,10 @@ class Encoder(Protocol):
         """For each text the character span of every token, special tokens and prompt left out, nothing cut."""
         ...
 
+    def unknown_characters(self, texts: Sequence[str]) -> list[int]:
+        """For each text how many of its characters stand in tokens that the vocabulary lacks: they mean nothing."""
+        ...
+
     @property
     def fingerprint(self) -> Fingerprint:
         """What makes vectors of this encoder comparable to each other and to no others."""
