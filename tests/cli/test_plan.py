@@ -39,11 +39,8 @@ def test_the_disk_that_other_corpora_take(xsearch: Xsearch, kind: str) -> None:
     write_lines(Path("texts.jsonl"), *({"id": str(n), "text": text, "n": n} for n, text in enumerate(texts)))
     plan = xsearch("index", "x", "texts.jsonl", "--dry-run", "--json").json
     real = xsearch("index", "x", "texts.jsonl", "--json").json
-    assert (plan["documents"], plan["passages"], plan["tokens"]) == (
-        real["documents"],
-        real["passages"],
-        real["tokens"],
-    )
+    for name in ("documents", "passages", "tokens"):
+        assert plan[name] == real[name], name
     assert plan["disk_bytes"] == pytest.approx(disk(Path("indexes/x")), rel=0.3)
 
 

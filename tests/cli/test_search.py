@@ -232,3 +232,13 @@ def test_duplicates_and_odd_ids(xsearch: Xsearch, tmp_path: Path) -> None:
     run = list(ir_measures.read_trec_run(xsearch("search", "odd", "tea in hills", "--trec").out))
     assert [item.doc_id for item in run] == ["with_space", "c", "b"]
     assert len({item.score for item in run}) == 1
+
+
+def test_modes(find: Xsearch) -> None:
+    words = find("Joseph Meister", "--mode", "lexical", "--json").json["hits"]
+    assert words and all("Meister" in hit["text"] or "Meister" in hit["title"] for hit in words)
+    both = find("Joseph Meister", "--mode", "hybrid", "-k", "3", "--json").json["hits"]
+    assert both[0]["doc_id"] in {hit["doc_id"] for hit in words}
+    assert find("qwxyz", "--mode", "lexical").out == "No passage fits.\n"
+    assert find("x", "--mode", "telepathic").code == 2
+    assert find("कोई", "--mode", "lexical", "--lang", "hi", "--trec").code == 0

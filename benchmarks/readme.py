@@ -1,0 +1,170 @@
+"""Writes the numbers of ``results/*.json`` into the README and the model card, between ``<!-- NAME -->`` marks.
+
+What a benchmark has not measured yet is left out. Running it again changes nothing; a test holds to that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+MODEL = Path("xsearch", "encoder", "mini", "model.onnx")
+BUILTIN = "builtin (int8)"
+# What the marks of the README and of the model card stand around.
+Block = Callable[["Numbers"], str]
+
+
+class Numbers:
+    """What the benchmarks found.
+
+    Args:
+        results: the folder with their files.
+        root: of the repository.
+    """
+
+    def __init__(self, results: Path, root: Path) -> None:
+        self._results = results
+        self._root = root
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """The numbers of one benchmark; empty where there are none."""
+        path = self._results / f"{name}.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return found
+
+    def megabytes(self, encoder: str, scores: dict[str, Any]) -> str:
+        """The size of an encoder's weights, as measured or, of the one that ships, as it lies there."""
+        if "mb" in scores:
+            return f"{scores['mb']:.0f}"
+        return f"{(self._root / MODEL).stat().st_size / 1e6:.0f}" if encoder == BUILTIN else ""
+
+
+def encoders(numbers: Numbers) -> str:
+    """The table of encoders on MLQA: means over the same-language and the cross-language pairs, in points."""
+    found = numbers["mlqa"].get("encoders", {})
+    if not found:
+        return ""
+    lines = ["| encoder | MB | same language (7) | across languages (42) |", "|---|---:|---:|---:|"]
+    for name, scores in found.items():
+        cells = (name, numbers.megabytes(name, scores), _interval(scores, "mono"), _interval(scores, "cross"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def matrix(numbers: Numbers) -> str:
+    """The built-in encoder's language pairs on MLQA, in points: contexts down, questions across."""
+    scores = numbers["mlqa"].get("encoders", {}).get(BUILTIN)
+    if not scores:
+        return ""
+    languages = sorted({pair.split("-")[0] for pair in scores["pairs"]})
+    lines = [
+        f"MLQA dev, MTEB protocol, nDCG@10: {_points(scores['mono'])} where question and text share the language, "
+        f"{_points(scores['cross'])} across languages. Languages of the texts go down, of the questions across.",
+        "",
+        f"| | {' | '.join(languages)} |",
+        "|---|" + "---:|" * len(languages),
+    ]
+    for context in languages:
+        cells = (_points(scores["pairs"][f"{context}-{question}"]) for question in languages)
+        lines.append(f"| **{context}** | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def modes(numbers: Numbers) -> str:
+    """The table of search modes on MLQA through the whole product."""
+    found = numbers["hybrid"].get("means", {})
+    if not found:
+        return ""
+    lines = ["| `--mode` | same language | across languages |", "|---|---:|---:|"]
+    lines += [f"| {mode} | {_points(mean['mono'])} | {_points(mean['cross'])} |" for mode, mean in found.items()]
+    return "\n".join(lines)
+
+
+def speed(numbers: Numbers) -> str:
+    """A list of what was timed and weighed, each with the machine it was on."""
+    items: list[str] = []
+    if encoding := numbers["encoding"]:
+        passages, ratio = encoding["builtin_passages_per_s"], encoding["ratio"]
+        items.append(
+            f"Encoding: {passages['median']:.0f} passages a second, {_spread(ratio, 2)} times as many as "
+            f"sentence-transformers (torch, float32) with the same weights; one query takes "
+            f"{encoding['builtin_query_ms']['median']:.1f} ms, there {encoding['torch_query_ms']['median']:.1f} ms"
+            f"{_machine(encoding)}."
+        )
+    if start := numbers["cold_start"]:
+        items.append(
+            f"From a cold start: `xsearch --help` {start['help']['median_s']:.2f} s, `xsearch search` on the demo "
+            f"index {start['search']['median_s']:.2f} s{_machine(start)}."
+        )
+    if memory := numbers["memory"]:
+        small, large = memory["1x"], memory["10x"]
+        items.append(
+            f"Memory while indexing: {small['peak_mib']:.0f} MiB at most for {small['documents']:,} documents, "
+            f"{large['peak_mib']:.0f} MiB for {large['documents']:,} ({memory['ratio']:.2f} times as "
+            f"much){_machine(memory)}."
+        )
+    return "\n".join(f"- {item}" for item in items)
+
+
+PAGES: dict[Path, dict[str, Block]] = {
+    Path("README.md"): {"mlqa": encoders, "modes": modes, "speed": speed},
+    MODEL.with_name("README.md"): {"mlqa": matrix},
+}
+
+
+def rewrite(text: str, blocks: dict[str, Block], numbers: Numbers) -> str:
+    """The page with each block that it has marks for filled in."""
+    for name, render in blocks.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        content = render(numbers)
+        whole = f"{start}\n\n{content}\n\n{end}" if content else f"{start}\n{end}"
+        pattern = re.compile(re.escape(start) + f"(?:(?:(?!{re.escape(start)}).)*?{re.escape(end)})?", re.DOTALL)
+        text = pattern.sub(lambda _, whole=whole: whole, text)
+    return text
+
+
+def main() -> None:
+    """Rewrites the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not up to date")
+    arguments = parser.parse_args()
+    numbers = Numbers(RESULTS, ROOT)
+    stale: list[Path] = []
+    for page, blocks in PAGES.items():
+        path = ROOT / page
+        before = path.read_text(encoding="utf-8")
+        after = rewrite(before, blocks, numbers)
+        if after != before:
+            stale.append(page)
+            if not arguments.check:
+                path.write_text(after, encoding="utf-8")
+    print(*(f"{page} {'is not up to date' if arguments.check else 'rewritten'}" for page in stale), sep="\n")
+    if stale and arguments.check:
+        raise SystemExit(1)
+
+
+def _points(value: float) -> str:
+    return f"{value * 100:.1f}"
+
+
+def _interval(scores: dict[str, Any], kind: str) -> str:
+    low, high = scores[f"{kind}_ci"]
+    return f"{_points(scores[kind])} ({_points(low)} to {_points(high)})"
+
+
+def _spread(values: dict[str, float], digits: int) -> str:
+    return f"{values['median']:.{digits}f} ({values['min']:.{digits}f} to {values['max']:.{digits}f})"
+
+
+def _machine(numbers: dict[str, Any]) -> str:
+    return f" ({numbers['environment']['machine']})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The numbers of the README and of the model card are those under ``benchmarks/results/``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def readme() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmarks_readme", ROOT / "benchmarks" / "readme.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Made-up results."""
+    pairs = {f"{a}-{b}": 0.5 + 0.1 * (a == b) + 0.01 * (a < b) for a in ("de", "en") for b in ("de", "en")}
+    mlqa = {"mono": 0.61234, "cross": 0.505, "mono_ci": [0.6, 0.62], "cross_ci": [0.4999, 0.5101], "pairs": pairs}
+    machine = {"environment": {"machine": "Abacus 3, 2 cores"}}
+    spread = {"min": 1.0, "median": 2.346, "max": 3.0}
+    files: dict[str, dict[str, Any]] = {
+        "mlqa": {"encoders": {"builtin (int8)": mlqa, "other": {**mlqa, "mb": 90.6, "mono": 0.5}}, **machine},
+        "encoding": {
+            "builtin_passages_per_s": {**spread, "median": 123.4},
+            "ratio": spread,
+            "builtin_query_ms": spread,
+            "torch_query_ms": {**spread, "median": 9.87},
+            **machine,
+        },
+        "cold_start": {"help": {"median_s": 0.123}, "search": {"median_s": 1.4567}, **machine},
+        "memory": {
+            "1x": {"documents": 720, "peak_mib": 400.4},
+            "10x": {"documents": 7200, "peak_mib": 420.0},
+            "ratio": 1.049,
+            **machine,
+        },
+        "hybrid": {"means": {"dense": {"mono": 0.5, "cross": 0.4}, "hybrid": {"mono": 0.75, "cross": 0.5346}}},
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_the_pages_are_up_to_date(readme: ModuleType) -> None:
+    numbers = readme.Numbers(readme.RESULTS, ROOT)
+    for page, blocks in readme.PAGES.items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert "<!-- mlqa -->" in text
+        assert readme.rewrite(text, blocks, numbers) == text, f"run: python benchmarks/readme.py ({page})"
+
+
+def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
+    numbers = readme.Numbers(results, ROOT)
+    assert readme.encoders(numbers) == (
+        "| encoder | MB | same language (7) | across languages (42) |\n"
+        "|---|---:|---:|---:|\n"
+        "| builtin (int8) | 27 | 61.2 (60.0 to 62.0) | 50.5 (50.0 to 51.0) |\n"
+        "| other | 91 | 50.0 (60.0 to 62.0) | 50.5 (50.0 to 51.0) |"
+    )
+    assert readme.matrix(numbers).splitlines()[2:] == [
+        "| | de | en |",
+        "|---|---:|---:|",
+        "| **de** | 60.0 | 51.0 |",
+        "| **en** | 50.0 | 60.0 |",
+    ]
+    assert readme.speed(numbers).splitlines() == [
+        "- Encoding: 123 passages a second, 2.35 (1.00 to 3.00) times as many as sentence-transformers (torch, "
+        "float32) with the same weights; one query takes 2.3 ms, there 9.9 ms (Abacus 3, 2 cores).",
+        "- From a cold start: `xsearch --help` 0.12 s, `xsearch search` on the demo index 1.46 s (Abacus 3, 2 cores).",
+        "- Memory while indexing: 400 MiB at most for 720 documents, 420 MiB for 7,200 (1.05 times as much) "
+        "(Abacus 3, 2 cores).",
+    ]
+    assert readme.modes(numbers).splitlines()[2:] == ["| dense | 50.0 | 40.0 |", "| hybrid | 75.0 | 53.5 |"]
+
+
+@pytest.mark.parametrize("before", ["<!-- speed -->", "<!-- speed -->old\nnumbers<!-- /speed -->"])
+def test_rewriting_twice_is_rewriting_once(readme: ModuleType, results: Path, before: str) -> None:
+    numbers = readme.Numbers(results, ROOT)
+    page = f"# Title\n\n<!-- mlqa -->\n\n{before}\n\nThe <!-- end -->.\n"
+    blocks = {"mlqa": readme.encoders, "speed": readme.speed}
+    once = readme.rewrite(page, blocks, numbers)
+    assert readme.rewrite(once, blocks, numbers) == once
+    assert once.startswith("# Title\n\n<!-- mlqa -->\n\n| encoder |")
+    assert once.endswith("(Abacus 3, 2 cores).\n\n<!-- /speed -->\n\nThe <!-- end -->.\n")
+    assert "old\n" not in once
+
+
+def test_what_was_not_measured_is_left_out(readme: ModuleType, results: Path, tmp_path: Path) -> None:
+    (results / "encoding.json").unlink()
+    numbers = readme.Numbers(results, ROOT)
+    assert readme.speed(numbers).startswith("- From a cold start")
+    nothing = readme.Numbers(tmp_path / "nowhere", ROOT)
+    page = "a\n<!-- mlqa -->\n\nold\n\n<!-- /mlqa -->\nb\n"
+    assert readme.rewrite(page, {"mlqa": readme.matrix}, nothing) == "a\n<!-- mlqa -->\n<!-- /mlqa -->\nb\n"
