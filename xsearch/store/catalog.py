@@ -20,7 +20,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
-from xsearch.store.lexical import create_words
+from xsearch.store.lexical import check_words, create_words
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
@@ -181,6 +181,8 @@ class Catalog:
             orphans = list(connection.exec_driver_sql("PRAGMA foreign_key_check").scalars())
         if answers != ["ok"]:
             raise self.damaged(f"fails its integrity check ({answers[0]})")
+        with self.transaction() as connection:
+            check_words(connection)
         if orphans:
             raise self.damaged(f"holds {len(orphans)} rows of {orphans[0]} that belong to nothing")
 

@@ -40,6 +40,11 @@ def add_words(connection: sa.Connection, passages: Iterable[tuple[int, str, str]
         connection.exec_driver_sql(f"INSERT INTO {TABLE} (rowid, title, body) VALUES (?, ?, ?)", rows)
 
 
+def check_words(connection: sa.Connection) -> None:
+    """Has FTS5 read and check all of the table; damage is an error of the database. Needs a writing transaction."""
+    connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('integrity-check')")
+
+
 def search_words(connection: sa.Connection, query: str, k: int, *, allowed: PassageIds | None = None) -> Nearest:
     """The ``k`` passages that share most with the query, or as many as share anything.
 
