@@ -82,6 +82,8 @@ def check_whole(path: Path) -> int:
     with Index.open(path, encoder=FakeEncoder()) as index:
         hits = index.search("word7 part2", k=10_000)
         assert index.verify() == len(hits) == index.info().passages
+        worded = index.search("part0", k=10_000, mode="lexical")
+        assert {hit.passage_id for hit in worded} == {hit.passage_id for hit in hits if "part0 " in hit.text}
         stored = list(index)
         assert {item.doc_id for item in (*OLD, GONE)} - {item.doc_id for item in stored} <= {"gone"}
         texts = {item.doc_id: item.text for item in stored}
