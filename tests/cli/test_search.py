@@ -236,9 +236,12 @@ def test_duplicates_and_odd_ids(xsearch: Xsearch, tmp_path: Path) -> None:
 
 def test_modes(find: Xsearch) -> None:
     words = find("Joseph Meister", "--mode", "lexical", "--json").json["hits"]
-    assert words and all("Meister" in hit["text"] or "Meister" in hit["title"] for hit in words)
+    assert "Joseph Meister" in words[0]["text"]
+    assert all("Joseph" in hit["text"] or "Meister" in hit["text"] for hit in words)
     both = find("Joseph Meister", "--mode", "hybrid", "-k", "3", "--json").json["hits"]
     assert both[0]["doc_id"] in {hit["doc_id"] for hit in words}
     assert find("qwxyz", "--mode", "lexical").out == "No passage fits.\n"
+    assert "The encoder does not know" in find("กขคง", "-k", "1").err
+    assert find("กขคง", "-k", "1", "--mode", "lexical").err == find("tea", "-k", "1").err == ""
     assert find("x", "--mode", "telepathic").code == 2
     assert find("कोई", "--mode", "lexical", "--lang", "hi", "--trec").code == 0

@@ -80,7 +80,8 @@ def search(name: str, query: str, **flags: Any) -> None:
 
 def _warn_of_unknown(index: Index, query: str) -> None:
     """Says so on stderr where the encoder cannot read the query, and its hits mean nothing."""
-    if 2 * index.encoder.unknown_characters([query])[0] > len("".join(query.split())):
+    length = len("".join(query.split()))
+    if length and 2 * index.encoder.unknown_characters([query])[0] > length:
         click.echo(
             "The encoder does not know the characters of this query, and the hits below are chance. "
             "Use --mode lexical, or an index with another --encoder.",
