@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
@@ -16,7 +16,6 @@ from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreError
-from xsearch.ingest import DuplicatePolicy, IndexingRun, IngestReport
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
@@ -38,6 +37,9 @@ from xsearch.store.snapshot import Snapshot
 from xsearch.store.where import parse_where
 from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
+
+if TYPE_CHECKING:
+    from xsearch.ingest import DuplicatePolicy, IndexingRun, IngestReport
 
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
@@ -191,13 +193,14 @@ class Index:
                 "Leave out --passage-tokens, or build another index; or start over with --rebuild",
             )
         encoder = self.encoder
+        # Taking in needs splitting and language detection, which a search does not wait for.
+        from xsearch.ingest import IndexingRun
+
         with open_writer(self._path, self._catalog, [storable(source) for source in sources]) as writer:
             yield IndexingRun(writer, encoder, _limits(encoder, self.passage_tokens))
             writer.finish()
 
-    def add(
-        self, documents: Iterable[Document], *, on_duplicate: DuplicatePolicy | str = DuplicatePolicy.REPLACE
-    ) -> IngestReport:
+    def add(self, documents: Iterable[Document], *, on_duplicate: DuplicatePolicy | str = "replace") -> IngestReport:
         """Takes in documents: new ids are added, known ids with another text are replaced, the rest is left alone.
 
         Args:
@@ -349,6 +352,8 @@ def _limits(encoder: Encoder, target: int) -> PassageLimits:
 
 
 def _policy(policy: DuplicatePolicy | str) -> DuplicatePolicy:
+    from xsearch.ingest import DuplicatePolicy
+
     try:
         return DuplicatePolicy(policy)
     except ValueError as exc:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -73,7 +72,7 @@ before the default.""",
     callback=_load_config,
     help="Settings file. [default: ./xsearch.toml, if there is one]",
 )
-@click.version_option(version("xsearch"), prog_name="xsearch")
+@click.version_option(package_name="xsearch", prog_name="xsearch")
 def cli() -> None:
     """Find passages in any language for a question in any language, offline."""
 

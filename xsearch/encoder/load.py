@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from xsearch.encoder.builtin import CONFIG_FILE, BuiltinEncoder
 from xsearch.encoder.protocol import Encoder
 
 BUILTIN = "builtin"
+
+
+_preloaded: list[Future[Encoder]] = []
+
+
+def preload_builtin() -> None:
+    """Begins to load the built-in encoder in the background; the next ``load_encoder("builtin")`` takes it.
+
+    Most of it happens outside Python's lock: a command that begins so imports the rest of what it needs meanwhile.
+    """
+    pool = ThreadPoolExecutor(1)
+    _preloaded.append(pool.submit(BuiltinEncoder))
+    pool.shutdown(wait=False)
 
 
 def load_encoder(name: str = BUILTIN, *, device: str = "cpu") -> Encoder:
@@ -23,7 +37,7 @@ def load_encoder(name: str = BUILTIN, *, device: str = "cpu") -> Encoder:
         MissingExtraError: it needs the extra ``hub``.
     """
     if name == BUILTIN:
-        return BuiltinEncoder()
+        return _preloaded.pop().result() if _preloaded else BuiltinEncoder()
     if (Path(name) / CONFIG_FILE).is_file():
         return BuiltinEncoder(Path(name))
     from xsearch.encoder.hub import HubEncoder
