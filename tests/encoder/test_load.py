@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xsearch.encoder import load
 from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
 from xsearch.encoder.hub import HubEncoder
-from xsearch.encoder.load import load_encoder
+from xsearch.encoder.load import load_encoder, preload_builtin
 from xsearch.errors import EncoderNotFoundError
 
 
@@ -22,6 +24,34 @@ def test_the_default_is_the_built_in_one(builtin: BuiltinEncoder) -> None:
 
 def test_the_built_in_one_runs_on_the_cpu_whatever_the_device() -> None:
     assert isinstance(load_encoder("builtin", device="cuda"), BuiltinEncoder)
+
+
+def test_one_of_many_threads_takes_the_preloaded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Made:
+        def __init__(self) -> None:
+            made.append(self)
+
+    monkeypatch.setattr(load, "BuiltinEncoder", Made)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            preload_builtin()
+            loaded = list(pool.map(lambda _: load_encoder(), range(8)))
+            assert len(set(map(id, loaded))) == len(made) == 8
+            made.clear()
+
+
+def test_what_failed_to_preload_fails_where_it_is_loaded_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> BuiltinEncoder:
+        raise EncoderNotFoundError("there is no model.onnx", "a whole folder", "install it again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(load, "BuiltinEncoder", missing)
+        preload_builtin()
+        with pytest.raises(EncoderNotFoundError, match="install it again"):
+            load_encoder()
+    assert isinstance(load_encoder(), BuiltinEncoder)
 
 
 def test_an_exported_folder(builtin: BuiltinEncoder, tmp_path: Path) -> None:

@@ -208,11 +208,6 @@ class BuiltinEncoder:
         return path
 
 
-def _span_of(token: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> int:
-    """How many characters the occurrences of one token take."""
-    return sum(end - start for number, (start, end) in zip(ids, offsets, strict=True) if number == token)
-
-
 def _check_config(config: Any) -> None:
     """Raises KeyError or TypeError where the configuration lacks something or has it in another type."""
     hashes = config["sha256"]

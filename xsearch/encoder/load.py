@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from xsearch.encoder.builtin import CONFIG_FILE, BuiltinEncoder
 from xsearch.encoder.protocol import Encoder
 
 BUILTIN = "builtin"
 
-
-_preloaded: list[Future[Encoder]] = []
+# A queue, because whoever takes an encoder takes it from all other threads in one step.
+_preloaded: SimpleQueue[Future[Encoder]] = SimpleQueue()
 
 
 def preload_builtin() -> None:
@@ -20,7 +21,7 @@ def preload_builtin() -> None:
     Most of it happens outside Python's lock: a command that begins so imports the rest of what it needs meanwhile.
     """
     pool = ThreadPoolExecutor(1)
-    _preloaded.append(pool.submit(BuiltinEncoder))
+    _preloaded.put(pool.submit(BuiltinEncoder))
     pool.shutdown(wait=False)
 
 
@@ -37,7 +38,11 @@ def load_encoder(name: str = BUILTIN, *, device: str = "cpu") -> Encoder:
         MissingExtraError: it needs the extra ``hub``.
     """
     if name == BUILTIN:
-        return _preloaded.pop().result() if _preloaded else BuiltinEncoder()
+        try:
+            preloaded = _preloaded.get_nowait()
+        except Empty:
+            return BuiltinEncoder()
+        return preloaded.result()
     if (Path(name) / CONFIG_FILE).is_file():
         return BuiltinEncoder(Path(name))
     from xsearch.encoder.hub import HubEncoder
