@@ -10,7 +10,7 @@ import pytest
 
 from xsearch.corpus import extras
 from xsearch.corpus.source import ReadOptions, SourceSize, measure_source, read_source, supported_suffixes
-from xsearch.errors import MissingExtraError, ReadError
+from xsearch.errors import InvalidArgumentError, MissingExtraError, ReadError
 from xsearch.records import Document, Skipped
 
 
@@ -313,3 +313,29 @@ def test_supported_suffixes() -> None:
     assert {".txt", ".md", ".html", ".pdf", ".docx", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz"} < set(
         supported_suffixes()
     )
+
+
+# --- languages
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "x", "lang": "not a language"}'),
+        ("a.csv", "text,lang\nx,n/a\n"),
+        ("a.md", "---\nlang: 12\n---\nx"),
+        ("a.md", '---\nlang: "not a language"\n---\nx'),
+    ],
+)
+@pytest.mark.parametrize("given", ["", "de"])
+def test_a_language_that_is_none_counts_as_not_said(tmp_path: Path, name: str, content: str, given: str) -> None:
+    path = write(tmp_path / name, content)
+    (item,) = read_source(str(path), ReadOptions(lang=given))
+    assert isinstance(item, Document)
+    assert (item.text.strip(), item.lang) == ("x", given)
+
+
+@pytest.mark.parametrize("lang", ["not a language", "gernam", "12"])
+def test_a_language_asked_for_that_is_none_is_refused_at_the_call(tmp_path: Path, lang: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="language"):
+        read_source(str(write(tmp_path / "a.txt")), ReadOptions(lang=lang))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from xsearch.corpus.stream import ByteStream, lines, text_of
 from xsearch.corpus.walk import absolute, expand, is_glob, walk
 from xsearch.errors import ReadError, UnreadableError
 from xsearch.records import Document, Skipped
+from xsearch.text.tags import is_language_code, known_tag
 
 __all__ = ["ReadOptions", "SourceSize", "measure_source", "read_source", "supported_suffixes"]
 
@@ -87,7 +88,8 @@ def read_source(
 ) -> Iterator[Document | Skipped]:
     """The documents of a file, folder, glob, ``-`` (standard input) or ``hf:NAME[/config][:split]``, streamed.
 
-    A file or record that cannot be read comes as a :class:`Skipped`, and reading goes on.
+    A file or record that cannot be read comes as a :class:`Skipped`, and reading goes on. Where a record names its
+    language by what is no language code, that counts as not said: ``options.lang`` stands in, or it is found out.
 
     Args:
         on_bytes: told the bytes consumed since its last call; they sum up to ``measure_source(source).bytes``.
@@ -95,6 +97,7 @@ def read_source(
     Raises:
         ReadError: the source does not exist or has no reader, a glob matches nothing, the encoding is unknown
             (all at the call), or a table named by itself lacks a field (when its reading begins).
+        InvalidArgumentError: ``options.lang`` is no language; at the call.
         MissingExtraError: a library is missing that a file of the source needs; at the call, before
             any document, for a run must not fail for it after hours.
     """
@@ -102,13 +105,15 @@ def read_source(
     report = on_bytes or no_progress
     if options.encoding is not None:
         check_encoding(options.encoding)
+    if options.lang:
+        known_tag(options.lang)
     if source == STDIN:
-        return _guarded(_read_stdin(options, report), STDIN, alone=True)
+        return _guarded(_read_stdin(options, report), STDIN, options, alone=True)
     if source.startswith(HUB_PREFIX):
         parse_hub_name(source)
         refuse_offline(source)
         extras.load(extras.DATASET)
-        return _storable(read_hub(source, options))
+        return _storable(read_hub(source, options), options)
     alone = _is_alone(source)
     families = {_family(path) for path in _paths(source) if isinstance(path, str)}
     for family in (*_FAMILIES, _SAVED_DATASET):
@@ -183,17 +188,19 @@ def _read(found: str | Skipped, options: ReadOptions, on_bytes: OnBytes, alone: 
     family = _family(found)
     if family is None:
         return iter([Skipped(clean(found), f"no reader for {_ending(found)}")])
-    return _guarded(family.read(found, options, on_bytes), found, alone=alone)
+    return _guarded(family.read(found, options, on_bytes), found, options, alone=alone)
 
 
-def _guarded(items: Iterator[Document | Skipped], source: str, *, alone: bool) -> Iterator[Document | Skipped]:
+def _guarded(
+    items: Iterator[Document | Skipped], source: str, options: ReadOptions, *, alone: bool
+) -> Iterator[Document | Skipped]:
     """The items, up to where the file fails; then what it failed of, as a :class:`Skipped`.
 
     Args:
         alone: the source is this one file: an error in how it was asked for is raised, not skipped.
     """
     try:
-        yield from _storable(items)
+        yield from _storable(items, options)
     except UnreadableError as exc:
         yield Skipped(clean(source), _reason(exc), exc.line)
     except ReadError as exc:
@@ -211,15 +218,18 @@ def _reason(exc: ReadError) -> str:
     return clean(exc.given.removeprefix(f"{place}: "))
 
 
-def _storable(items: Iterator[Document | Skipped]) -> Iterator[Document | Skipped]:
-    """The items; names of files that are not valid in the file system's encoding made storable."""
+def _storable(items: Iterator[Document | Skipped], options: ReadOptions) -> Iterator[Document | Skipped]:
+    """The items; names of files that are not valid in the file system's encoding, and languages, made storable."""
     for item in items:
         if isinstance(item, Skipped):
             yield Skipped(clean(item.source), clean(item.reason), item.line)
-        elif not has_undecoded_bytes(item.source):
-            yield item
-        else:
-            yield Document(clean(item.doc_id), item.text, item.title, item.lang, clean(item.source), item.metadata)
+            continue
+        document = item
+        if has_undecoded_bytes(document.source):
+            document = replace(document, doc_id=clean(document.doc_id), source=clean(document.source))
+        if document.lang and not is_language_code(document.lang):
+            document = replace(document, lang=options.lang)
+        yield document
 
 
 def _read_stdin(options: ReadOptions, on_bytes: OnBytes) -> Iterator[Document | Skipped]:

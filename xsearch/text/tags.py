@@ -195,6 +195,16 @@ def canonical_tag(code: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+def is_language_code(code: str) -> bool:
+    """Whether :func:`canonical_tag` takes this code; ``und`` is one, and so is one that no language has."""
+    try:
+        canonical_tag(code)
+    except InvalidArgumentError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
 def known_tag(code: str) -> str:
     """:func:`canonical_tag` for what a person typed: a code that no language has is refused, but ``und`` itself.
 
