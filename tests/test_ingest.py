@@ -60,6 +60,14 @@ def texts(index: Index) -> dict[str, str]:
     return {document.doc_id: document.text for document in index}
 
 
+def nested(depth: int) -> list[Any]:
+    """Lists within each other."""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
 class TestChanges:
     def test_new_unchanged_changed(self, index: Index, encoder: FakeEncoder) -> None:
         report = index.add(docs("one", "two", "three"))
@@ -407,7 +415,7 @@ class TestText:
                 run.add(docs("one", "two")[expected:], origin="dir\udce9")
                 assert run.prune() == expected
 
-    @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", np.float32(1)])
+    @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", np.float32(1), nested(5000)])
     def test_metadata_that_are_no_json(self, index: Index, value: Any) -> None:
         with pytest.raises(InvalidArgumentError, match="metadata of the document 'bad' are not JSON"):
             index.add([*docs("one"), Document("bad", "text", metadata={"a": value}), Document("late", "text")])

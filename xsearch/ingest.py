@@ -207,9 +207,8 @@ class _Session:
         self._encoded: dict[str, _Encoded] = {}
         self._committed_at = time.monotonic()
 
-    def take(self, batch: Sequence[Document]) -> None:
-        """Deals with some documents; those that are new or changed wait until enough do."""
-        documents = [_storable(document) for document in batch]
+    def take(self, documents: Sequence[Document]) -> None:
+        """Deals with some documents, ready to be stored; those that are new or changed wait until enough do."""
         stored = self._writer.stored([document.doc_id for document in documents])
         unchanged: dict[str, int] = {}
         relabelled: dict[str, tuple[int, Prepared]] = {}
@@ -358,7 +357,8 @@ def _storable(document: Document) -> Document:
         )
     try:
         written = storable(json.dumps(dict(document.metadata), ensure_ascii=False))
-    except (TypeError, ValueError) as exc:
+        metadata = json.loads(written, parse_constant=lambda name: None)
+    except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidArgumentError(
             f"The metadata of the document {document.doc_id!r} are not JSON: {exc}",
             "Values are text, numbers, true, false, null, and lists and objects of these",
@@ -370,7 +370,7 @@ def _storable(document: Document) -> Document:
         title=storable(document.title),
         doc_id=storable(document.doc_id),
         source=storable(document.source),
-        metadata=json.loads(written, parse_constant=lambda name: None),
+        metadata=metadata,
     )
 
 

@@ -463,3 +463,13 @@ def test_a_reader_left_early_closes_its_file(tmp_path: Path) -> None:
     items = read_source(str(path))
     assert isinstance(next(items), Document)
     del items
+
+
+def test_metadata_nested_beyond_measure_cost_their_record_alone(tmp_path: Path) -> None:
+    deep = "[" * 900 + "]" * 900
+    path = tmp_path / "a.jsonl"
+    items = read(path, f'{{"text": "one", "m": {deep}}}\n{{"text": "two"}}\n')
+    assert items == [
+        Skipped(str(path), "its metadata are nested too deeply", 1),
+        Document(f"{path}#2", "two", source=str(path)),
+    ]

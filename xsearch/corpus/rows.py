@@ -163,11 +163,14 @@ def _document(row: Row, fields: Fields, table: Table, options: ReadOptions) -> D
     lang = _words(row.cells.get(fields.lang)) if fields.lang else ""
     lang = (lang or options.lang) if options.lang_field else (options.lang or lang)
     taken = {fields.text, fields.doc_id, fields.title, fields.lang}
-    metadata = {
-        clean(name): held
-        for name, value in row.cells.items()
-        if name and name not in taken and (held := _json(value)) is not _DROPPED
-    }
+    try:
+        metadata = {
+            clean(name): held
+            for name, value in row.cells.items()
+            if name and name not in taken and (held := _json(value)) is not _DROPPED
+        }
+    except RecursionError:
+        return skipped("its metadata are nested too deeply")
     return Document(str(doc_id), text, title, lang, table.source, metadata)
 
 
