@@ -41,8 +41,6 @@ HEAVY = (
     "sqlalchemy", "numpy", "pypdf", "docx", "trafilatura", "matplotlib", "py3langid",
 )  # fmt: skip
 MAX_LINES = 400
-# Errors of these still lack what to expect or to do.
-INCOMPLETE = ("cli.settings", "corpus.delimited", "corpus.stream")
 
 
 def name_of(path: Path) -> str:
@@ -271,7 +269,7 @@ def test_errors_say_what_was_given_what_was_expected_and_what_to_do(path: Path) 
         assert given == parts or starred, f"line {call.lineno}: {name} has {given} parts, not {parts}"
         for part in call.args:
             empty = isinstance(part, ast.Constant) and not str(part.value).strip()
-            assert not empty or name_of(path) in INCOMPLETE, f"line {call.lineno}"
+            assert not empty, f"line {call.lineno}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -108,7 +108,9 @@ class _Settings:
                 option.type.convert(text, option, None)
         except click.BadParameter as exc:
             raise ConfigError(
-                f"{self._file}: {setting} does not suit {option.opts[-1]}: {exc.message}", "", "Mend the file"
+                f"{self._file}: {setting} does not suit {option.opts[-1]}: {exc.message}",
+                "A setting takes what its option takes",
+                "Mend the file; --help of the command tells what there is",
             ) from exc
         return texts if option.multiple else texts[0]
 

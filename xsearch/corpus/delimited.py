@@ -74,7 +74,9 @@ def _table(records: Iterator[_Record], path: str, options: ReadOptions) -> Itera
         table = Table(path, path, tuple(names))
         yield from documents(_rows(records, names, path), table, options)
     else:
-        raise UnreadableError(path, "there are no records in it", "A line of names and one record at least", "")
+        raise UnreadableError(
+            path, "there are no records in it", "A line of names and one record at least", "Leave it out"
+        )
 
 
 def _rows(records: Iterator[_Record], names: list[str], path: str) -> Iterator[Row | Skipped]:

@@ -114,7 +114,12 @@ def text_of(
     """
     name = encoding or detect_encoding(stream.sample(wait=wait), complete=False)
     if name is None:
-        raise UnreadableError(source, "this is binary data or text in an unknown encoding", "Text is expected", "")
+        raise UnreadableError(
+            source,
+            "this is binary data or text in an unknown encoding",
+            "Text is expected",
+            "Pass --encoding if it is text",
+        )
     buffered = io.BufferedReader(stream, CHUNK_BYTES)
     return io.TextIOWrapper(buffered, encoding=name, errors="surrogateescape", newline=newline)
 
