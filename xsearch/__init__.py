@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xsearch.ingest import IngestReport
     from xsearch.records import Document, Hit, Hits, Query, Span
     from xsearch.search.retrieve import SearchOptions
+    from xsearch.store.folder import remove_index
 
 _HOMES = {
     "Document": "records",
@@ -30,6 +31,7 @@ _HOMES = {
     "Span": "records",
     "XsearchError": "errors",
     "load_encoder": "encoder.load",
+    "remove_index": "store.folder",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Span",
     "XsearchError",
     "load_encoder",
+    "remove_index",
 ]
 
 

@@ -159,19 +159,13 @@ def make_plan(documents: Iterable[Document], target: Target, progress: IngestPro
 @contextmanager
 def _target(path: Path, flags: dict[str, Any]) -> Iterator[Target]:
     from xsearch.encoder.load import BUILTIN, load_encoder
-    from xsearch.errors import SettingsMismatchError
     from xsearch.index import DEFAULT_PASSAGE_TOKENS, Index
     from xsearch.store.catalog import CATALOG_FILE
 
     tokens: int | None = flags["passage_tokens"]
     if (path / CATALOG_FILE).is_file() and not flags["rebuild"]:
         with Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index:
-            if tokens not in (None, index.passage_tokens):
-                raise SettingsMismatchError(
-                    f"The index {path} was built with passages of {index.passage_tokens} tokens, not {tokens}",
-                    "All passages of an index are cut alike",
-                    "Leave out --passage-tokens, or see what --rebuild would take",
-                )
+            index.check_passage_tokens(tokens)
             yield Target(index.encoder, index.passage_tokens, index)
     else:
         encoder = load_encoder(flags["encoder"] or BUILTIN, device=flags["device"])
