@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from tests.fakes import FakeEncoder, docs, embed, numbered
 from xsearch.encoder.protocol import unit_vectors
 from xsearch.errors import (
+    EncoderNotFoundError,
     FilterError,
     FingerprintMismatchError,
     IndexDamagedError,
@@ -29,12 +32,14 @@ from xsearch.errors import (
     SettingsMismatchError,
     StoreError,
 )
-from xsearch.index import Index, remove_index
+from xsearch.index import Index
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import SearchOptions
+from xsearch.store import vectors
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE, writer_lock
-from xsearch.store.vectors import VECTORS_FOLDER
+from xsearch.store.folder import remove_index
+from xsearch.store.vectors import VECTORS_FOLDER, Segment, open_segment
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -362,6 +367,14 @@ class TestSearch:
         assert hit.best is not None
         assert hit.text[hit.best.start : hit.best.end] == "The river is long."
 
+    def test_words_alone_need_no_encoder(self, index: Index, path: Path) -> None:
+        index.add(docs("one", "two"))
+        with Index.open(path) as opened:  # there is no encoder of the name "fake" to be loaded
+            assert [hit.doc_id for hit in opened.search("two", mode="lexical")] == ["d2"]
+            for needs in ({"mode": "lexical", "mark": True}, {"mode": "dense"}, {"mode": "hybrid"}):
+                with pytest.raises(EncoderNotFoundError):
+                    opened.search("two", **needs)
+
 
 class TestDelete:
     def test_at_once_in_every_open_reader(self, index: Index, path: Path) -> None:
@@ -404,6 +417,56 @@ class TestDelete:
 
 
 class TestReadersAndWriters:
+    def test_only_new_vectors_are_read_after_a_commit(
+        self, index: Index, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[int] = []
+
+        def counted(folder: Path, segment: Segment) -> Any:
+            read.append(segment.number)
+            return open_segment(folder, segment)
+
+        monkeypatch.setattr(vectors, "open_segment", counted)
+        index.add(docs("one", "two"))
+        assert {hit.doc_id for hit in index.search("one")} == {"d1", "d2"}
+        index.add([Document("d3", "three"), Document("d1", "another one")])
+        assert {hit.doc_id: hit.text for hit in index.search("one")} == {
+            "d1": "another one",
+            "d2": "two",
+            "d3": "three",
+        }
+        index.delete(["d2"])
+        assert {hit.doc_id for hit in index.search("one")} == {"d1", "d3"}
+        assert read == [1, 2]
+        assert index.verify() == 2
+        assert read == [1, 2, 1, 2]
+
+    def test_damage_that_is_mended_while_it_is_open(self, index: Index, path: Path) -> None:
+        index.add(docs("one"))
+        assert len(index.search("one")) == 1
+        index.add([Document("d2", "two"), Document("d3", "three")])
+        index.add([Document("d4", "four")])
+        file = path / VECTORS_FOLDER / "000003.npy"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1])
+        for _ in range(2):
+            with pytest.raises(IndexDamagedError, match=r"000003\.npy"):
+                index.search("one")
+        file.write_bytes(whole)
+        for word, doc_id in (("one", "d1"), ("two", "d2"), ("three", "d3"), ("four", "d4")):
+            assert index.search(word)[0].doc_id == doc_id
+            assert index.search(word)[0].score == pytest.approx(1, abs=1e-3)
+
+    def test_an_open_reader_does_not_keep_the_log_from_being_emptied(self, index: Index, path: Path) -> None:
+        """Else it grows with all that is written while a server waits for questions."""
+        index.add(docs("one"))
+        assert len(index.search("one")) == 1
+        with Index.open(path, encoder=FakeEncoder()) as writer:
+            writer.add(numbered(20))
+        with closing(sqlite3.connect(path / CATALOG_FILE)) as connection:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert busy == 0
+
     def test_an_open_reader_sees_what_another_wrote(self, index: Index, path: Path) -> None:
         with Index.open(path, encoder=FakeEncoder()) as reader:
             assert ids(reader.search("one")) == []

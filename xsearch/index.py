@@ -32,8 +32,7 @@ from xsearch.store.catalog import (
 )
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index, folder_size
-from xsearch.store.folder import remove_index as remove_index
-from xsearch.store.snapshot import Snapshot
+from xsearch.store.snapshot import LoadedVectors, Snapshot
 from xsearch.store.where import parse_where
 from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
@@ -89,7 +88,7 @@ class Index:
         self._catalog = catalog
         self._device = device
         self._lock = threading.RLock()
-        self._snapshot: Snapshot | None = None
+        self._vectors = LoadedVectors()
         with catalog.reading() as connection:
             self._identity: str = read_setting(connection, "identity")
             self.passage_tokens: int = read_setting(connection, "passage_tokens")
@@ -174,6 +173,19 @@ class Index:
                 self._given_encoder = loaded
             return self._given_encoder
 
+    def check_passage_tokens(self, tokens: int | None) -> None:
+        """Refuses passages of another length than the index's; ``None`` is any.
+
+        Raises:
+            SettingsMismatchError: the index holds passages of another length.
+        """
+        if tokens not in (None, self.passage_tokens):
+            raise SettingsMismatchError(
+                f"The index {self._path} was built with passages of {self.passage_tokens} tokens, not {tokens}",
+                "All passages of an index are cut alike",
+                "Leave out --passage-tokens, or build another index; or start over with --rebuild",
+            )
+
     @contextmanager
     def run(self, sources: Sequence[str] = (), *, passage_tokens: int | None = None) -> Iterator[IndexingRun]:
         """A run that writes; nobody else can until the block is left. Left by an error, it counts as interrupted.
@@ -186,12 +198,7 @@ class Index:
             IndexLockedError: somebody else is writing.
             SettingsMismatchError: the index holds passages of another length.
         """
-        if passage_tokens is not None and passage_tokens != self.passage_tokens:
-            raise SettingsMismatchError(
-                f"The index {self._path} was built with passages of {self.passage_tokens} tokens, not {passage_tokens}",
-                "All passages of an index are cut alike",
-                "Leave out --passage-tokens, or build another index; or start over with --rebuild",
-            )
+        self.check_passage_tokens(passage_tokens)
         encoder = self.encoder
         # Taking in needs splitting and language detection, which a search does not wait for.
         from xsearch.ingest import IndexingRun
@@ -251,9 +258,8 @@ class Index:
     def search_many(self, queries: Sequence[str | Query], options: SearchOptions | None = None) -> list[Hits]:
         """The hits of each query, on one state of the index; faster than one by one."""
         asked = [Query(str(n), query) if isinstance(query, str) else query for n, query in enumerate(queries, 1)]
-        encoder = self.encoder
-        with self._lock:
-            return retrieve(self._fresh_snapshot(), encoder, asked, options or SearchOptions())
+        with self._lock, self._snapshot() as snapshot:
+            return retrieve(snapshot, lambda: self.encoder, asked, options or SearchOptions())
 
     def get(self, doc_id: str) -> Document | None:
         """The document with this id, as stored, or ``None``."""
@@ -312,11 +318,9 @@ class Index:
             return len(snapshot.searcher)
 
     def close(self) -> None:
-        """Lets go of files and connections."""
+        """Lets go of the vectors in memory; files and connections are not held between calls."""
         with self._lock:
-            if self._snapshot is not None:
-                self._snapshot.close()
-                self._snapshot = None
+            self._vectors = LoadedVectors()
 
     def __enter__(self) -> Self:
         return self
@@ -329,22 +333,17 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({str(self._path)!r}, encoder={self.fingerprint.name!r})"
 
-    def _fresh_snapshot(self) -> Snapshot:
-        with self._catalog.reading() as connection:
-            generation = read_setting(connection, "generation")
-            identity = read_setting(connection, "identity")
-        if identity != self._identity:
-            raise StoreError(
-                f"The index {self._path} was built anew while it was open",
-                "An open index stays the same index",
-                "Open it again",
-            )
-        if self._snapshot is not None and self._snapshot.generation != generation:
-            self._snapshot.close()
-            self._snapshot = None
-        if self._snapshot is None:
-            self._snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
-        return self._snapshot
+    @contextmanager
+    def _snapshot(self) -> Iterator[Snapshot]:
+        """The index as it is now, for as long as the block lasts; the caller holds the lock."""
+        with closing(Snapshot(self._path, self._catalog, dim=self.fingerprint.dim, loaded=self._vectors)) as snapshot:
+            if snapshot.identity != self._identity:
+                raise StoreError(
+                    f"The index {self._path} was built anew while it was open",
+                    "An open index stays the same index",
+                    "Open it again",
+                )
+            yield snapshot
 
 
 def _limits(encoder: Encoder, target: int) -> PassageLimits:

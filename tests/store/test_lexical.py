@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
-from xsearch.store.lexical import add_words, create_words, match_expression, search_words
+from xsearch.store import lexical
+from xsearch.store.lexical import add_words, create_words, match_expression
+from xsearch.store.vectors import Nearest
 
 TEXTS = {
     1: ("Coffee", "Coffee was first drunk in Ethiopia and spread to Yemen."),
@@ -32,6 +36,11 @@ def connection() -> Iterator[sa.Connection]:
         create_words(connection)
         add_words(connection, ((passage_id, title, text) for passage_id, (title, text) in TEXTS.items()))
         yield connection
+
+
+def search_words(connection: sa.Connection, query: str, k: int, *, allowed: NDArray[np.int64] | None = None) -> Nearest:
+    count = connection.exec_driver_sql("SELECT count(*) FROM passages").scalar_one()
+    return lexical.search_words(connection, query, k, count=count, allowed=allowed)
 
 
 def found(connection: sa.Connection, query: str, k: int = 10) -> list[int]:
@@ -96,6 +105,34 @@ def test_k_bounds_what_is_found_and_ties_go_to_the_higher_id(connection: sa.Conn
     add_words(connection, [(20, "", "same words"), (21, "", "same words")])
     assert found(connection, "same words", k=1) == [21]
     assert found(connection, "same words", k=2) == [21, 20]
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 10**12])
+def test_a_word_of_most_passages_gives_the_best_live_and_allowed_ones(connection: sa.Connection, k: int) -> None:
+    """However many of the best are deleted or not allowed."""
+    rng = np.random.default_rng(7)
+    ids = np.arange(100, 500)
+    connection.exec_driver_sql("INSERT INTO passages VALUES (?)", [(int(number),) for number in ids])
+    add_words(connection, ((int(n), "", "common " * int(rng.integers(1, 4)) + "word " * (int(n) % 5)) for n in ids))
+    ranked = found(connection, "common", k=1000)
+    assert sorted(ranked) == ids.tolist()
+    assert found(connection, "common", k=k) == ranked[:k]
+    some = np.sort(np.array(ranked[150::9]))
+    assert search_words(connection, "common", k, allowed=some).passage_ids.tolist() == ranked[150::9][:k]
+    connection.exec_driver_sql("DELETE FROM passages WHERE passage_id = ?", [(number,) for number in ranked[:300]])
+    assert found(connection, "common", k=k) == ranked[300:][:k]
+    assert search_words(connection, "common", k, allowed=ids).passage_ids.tolist() == ranked[300:][:k]
+
+
+def test_no_more_rows_are_read_than_are_needed(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("INSERT INTO passages VALUES (?)", [(number,) for number in range(100, 3000)])
+    add_words(connection, ((number, "", "common") for number in range(100, 3000)))
+    read: list[object] = []
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, sqlite3.Connection)
+    raw.row_factory = lambda cursor, row: read.append(row) or row
+    assert search_words(connection, "common", 5).passage_ids.tolist() == [2999, 2998, 2997, 2996, 2995]
+    assert len(read) < 50
 
 
 def test_terms_become_quoted_phrases() -> None:

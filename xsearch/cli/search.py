@@ -74,13 +74,13 @@ def _without_garbage_collection() -> Iterator[None]:
 def _search(name: str, query: str, flags: dict[str, Any]) -> None:
     from xsearch.encoder.load import BUILTIN, preload_builtin
 
-    if flags["encoder"] in (None, BUILTIN):
+    plain = not (flags["trec"] or flags["as_json"])
+    mark = plain if flags["mark"] is None else flags["mark"]
+    if flags["encoder"] in (None, BUILTIN) and (mark or flags["mode"] != "lexical"):
         preload_builtin()
     from xsearch.index import Index
     from xsearch.search.retrieve import Mode, SearchOptions
 
-    plain = not (flags["trec"] or flags["as_json"])
-    mark = plain if flags["mark"] is None else flags["mark"]
     options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mode=flags["mode"], mark=mark)
     batch = query == "-"
     path = index_path(name, flags["index_dir"])
@@ -88,7 +88,7 @@ def _search(name: str, query: str, flags: dict[str, Any]) -> None:
         Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index,
         output(flags["output"], utf8=flags["trec"]) as out,
     ):
-        if plain and not batch and options.mode == Mode.DENSE:
+        if plain and not batch and options.mode is Mode.DENSE:
             _warn_of_unknown(index, query)
         for hits in _results(index, query, options):
             if flags["trec"]:

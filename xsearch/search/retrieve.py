@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -50,10 +50,12 @@ class SearchOptions:
     mark: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in tuple(Mode):
+        try:
+            object.__setattr__(self, "mode", Mode(self.mode))
+        except ValueError as exc:
             raise InvalidArgumentError(
                 f"mode is {self.mode!r}", "It must be 'dense', 'lexical' or 'hybrid'", "Choose one of these"
-            )
+            ) from exc
         if self.k < 1:
             raise InvalidArgumentError(f"k is {self.k}", "k must be at least 1", "Pass how many hits you want, e.g. 10")
         if isinstance(self.langs, str):
@@ -62,8 +64,13 @@ class SearchOptions:
             )
 
 
-def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], options: SearchOptions) -> list[Hits]:
+def retrieve(
+    snapshot: Snapshot, encoder: Callable[[], Encoder], queries: Sequence[Query], options: SearchOptions
+) -> list[Hits]:
     """The hits of each query, best first, by the score of ``options.mode``.
+
+    Args:
+        encoder: gives the index's encoder; not called where words alone decide, which need none.
 
     Raises:
         InvalidArgumentError: a query has no text.
@@ -77,7 +84,10 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
             )
     langs = [known_tag(lang) for lang in options.langs]
     allowed = snapshot.passage_ids(langs=langs, where=options.where)
-    vectors = unit_vectors(encoder.encode_queries([query.text for query in queries]))
+    if options.mode is Mode.LEXICAL and not options.mark:
+        vectors = np.empty((len(queries), 0), dtype=np.float32)
+    else:
+        vectors = unit_vectors(encoder().encode_queries([query.text for query in queries]))
     found = _found(snapshot, queries, vectors, options, allowed)
     rows = snapshot.passages(
         np.unique(np.concatenate([nearest.passage_ids for nearest in found])).tolist() if found else []
@@ -86,7 +96,7 @@ def retrieve(snapshot: Snapshot, encoder: Encoder, queries: Sequence[Query], opt
     for query, vector, nearest in zip(queries, vectors, found, strict=True):
         pairs = zip(nearest.passage_ids.tolist(), nearest.scores.tolist(), strict=True)
         hits = tuple(_hit(rank, rows[passage_id], score) for rank, (passage_id, score) in enumerate(pairs, 1))
-        results.append(Hits(query, _marked(encoder, vector, hits) if options.mark else hits))
+        results.append(Hits(query, _marked(encoder(), vector, hits) if options.mark else hits))
     return results
 
 
@@ -94,9 +104,9 @@ def _found(
     snapshot: Snapshot, queries: Sequence[Query], vectors: Vectors, options: SearchOptions, allowed: PassageIds | None
 ) -> list[Nearest]:
     """What each query finds in the mode that was asked for."""
-    if options.mode == Mode.DENSE:
+    if options.mode is Mode.DENSE:
         return snapshot.searcher.search(vectors, options.k, allowed=allowed)
-    if options.mode == Mode.LEXICAL:
+    if options.mode is Mode.LEXICAL:
         return [snapshot.words(query.text, options.k, allowed=allowed) for query in queries]
     depth = max(HYBRID_DEPTH, 4 * options.k)
     dense = snapshot.searcher.search(vectors, depth, allowed=allowed)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
@@ -204,15 +204,12 @@ class Catalog:
 
     def snapshot(self) -> sa.Connection:
         """A connection inside a reading transaction that the caller must close."""
-        with self.own_errors():
-            connection = self._engine.connect()
-            try:
-                connection.begin()
-                # SQLite takes its snapshot at the first read, not at BEGIN.
-                read_setting(connection, "generation")
-            except SQLAlchemyError:
-                connection.close()
-                raise
+        with self.own_errors(), ExitStack() as stack:
+            connection = stack.enter_context(self._engine.connect())
+            connection.begin()
+            # SQLite takes its snapshot at the first read, not at BEGIN.
+            read_setting(connection, "generation")
+            stack.pop_all()
             return connection
 
     @contextmanager
@@ -340,7 +337,7 @@ def _connect_arguments(url: str) -> dict[str, Any]:
     if not url.startswith("sqlite"):
         return {}
     # Transactions are begun by hand (below): the driver's own way begins none for a SELECT, and then two SELECTs of one
-    # search may see two states. Threads share a snapshot's connection under the index's own lock.
+    # search may see two states. An iteration over documents may go on in another thread than it began in.
     return {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None}
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import sqlalchemy as sa
 
+from xsearch.ranking import order
 from xsearch.store.vectors import Nearest, PassageIds
 from xsearch.text.segment import FTS5_TOKENIZE, query_terms, segment
 
@@ -23,6 +24,10 @@ MAX_TERMS = 64
 TITLE_WEIGHT = 2.0
 # FTS5's BM25 has k1 = 1.2, and gives a term at most its inverse document frequency times k1 + 1.
 BM25_SATURATION = 2.2
+# Fetched beyond k, so that a few deleted passages cost no second search.
+SPARE_MATCHES = 32
+# More than any table holds, and few enough for SQLite to count.
+MAX_MATCHES = 2**40
 
 
 def create_words(connection: sa.Connection) -> None:
@@ -45,7 +50,9 @@ def check_words(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('integrity-check')")
 
 
-def search_words(connection: sa.Connection, query: str, k: int, *, allowed: PassageIds | None = None) -> Nearest:
+def search_words(
+    connection: sa.Connection, query: str, k: int, *, count: int, allowed: PassageIds | None = None
+) -> Nearest:
     """The ``k`` passages that share most with the query, or as many as share anything.
 
     Scores are BM25 as a share of the most that any passage could get for this query, in [0, 1]: one chance word out of
@@ -53,26 +60,48 @@ def search_words(connection: sa.Connection, query: str, k: int, *, allowed: Pass
     single-character tokens.
 
     Args:
+        count: of all passages.
         allowed: ids to search among, sorted; ``None`` for all.
     """
     terms = query_terms(query)[:MAX_TERMS]
     if not terms or (allowed is not None and not len(allowed)):
         return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    statement = (
-        f"SELECT {TABLE}.rowid, -bm25({TABLE}, {TITLE_WEIGHT}, 1.0) AS score FROM {TABLE} "
-        f"JOIN passages ON passages.passage_id = {TABLE}.rowid WHERE {TABLE} MATCH ? "
-        f"ORDER BY score DESC, {TABLE}.rowid DESC"
-    )
-    found: list[tuple[int, float]] = []
-    for passage_id, score in connection.exec_driver_sql(statement, (match_expression(terms),)):
-        if allowed is None or _contains(allowed, passage_id):
-            found.append((passage_id, score))
-            if len(found) == k:
-                break
-    count = connection.exec_driver_sql("SELECT count(*) FROM passages").scalar_one()
+    found = _best_matches(connection, match_expression(terms), k, count=count, allowed=allowed)
+    ids = np.array([passage_id for passage_id, _ in found], dtype=np.int64)
     most = len(terms) * math.log(count + 1) * BM25_SATURATION
-    scores = np.array([score for _, score in found], dtype=np.float32) / max(most, 1e-9)
-    return Nearest(np.array([passage_id for passage_id, _ in found], dtype=np.int64), scores.clip(0, 1))
+    scores = (np.array([score for _, score in found], dtype=np.float32) / max(most, 1e-9)).clip(0, 1)
+    # Again, because what differed may be equal in float32.
+    best = order(scores, ids)[:k]
+    return Nearest(ids[best], scores[best])
+
+
+def _best_matches(
+    connection: sa.Connection, expression: str, k: int, *, count: int, allowed: PassageIds | None
+) -> list[tuple[int, float]]:
+    """The ``k`` best live and allowed passages with their BM25, or a few more; best first.
+
+    A common word is in most passages: SQLite keeps only the best of them (LIMIT), and more are asked for where those
+    turn out to be deleted or not allowed.
+    """
+    statement = (
+        "SELECT word.passage_id, word.score, passages.passage_id IS NOT NULL FROM ("
+        f"SELECT rowid AS passage_id, -bm25({TABLE}, {TITLE_WEIGHT}, 1.0) AS score FROM {TABLE} WHERE {TABLE} MATCH ? "
+        "ORDER BY score DESC, rowid DESC LIMIT ?) AS word "
+        "LEFT JOIN passages ON passages.passage_id = word.passage_id ORDER BY word.score DESC, word.passage_id DESC"
+    )
+    # As many as hold k, if the allowed ones are spread evenly.
+    share = 1.0 if allowed is None else min(1.0, len(allowed) / max(count, 1))
+    limit = min(MAX_MATCHES, math.ceil((k + SPARE_MATCHES) / share))
+    while True:
+        met = 0
+        found: list[tuple[int, float]] = []
+        for passage_id, score, live in connection.exec_driver_sql(statement, (expression, limit)):
+            met += 1
+            if live and (allowed is None or _contains(allowed, passage_id)):
+                found.append((passage_id, score))
+        if len(found) >= k or met < limit:
+            return found
+        limit *= 4
 
 
 def match_expression(terms: Sequence[Sequence[str]]) -> str:

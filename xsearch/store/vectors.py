@@ -107,13 +107,27 @@ class ExactSearcher:
         segments: in order of their first passage id.
         deleted: ids that must not be found; sorted.
         dim: of the vectors; counts where there is no segment.
+        before: the searcher of an earlier state. Where its segments are still the first ones, its vectors are taken
+            over, and only those of new segments are read. It must not be used afterwards.
     """
 
-    def __init__(self, index: Path, segments: Sequence[Segment], *, deleted: PassageIds, dim: int) -> None:
+    def __init__(
+        self,
+        index: Path,
+        segments: Sequence[Segment],
+        *,
+        deleted: PassageIds,
+        dim: int,
+        before: ExactSearcher | None = None,
+    ) -> None:
         faiss = _faiss()
         self._dim = dim
+        self._segments = tuple(segments)
         self._flat: Any = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
-        for segment in segments:
+        known = 0
+        if before is not None and before._dim == dim and before._segments == self._segments[: len(before._segments)]:
+            self._flat, known = before._flat, len(before._segments)
+        for segment in self._segments[known:]:
             vectors = open_segment(index, segment)
             if segment.dim != dim:
                 raise _damaged(index / VECTORS_FOLDER / segment.name, f"has {segment.dim} dimensions, not {dim}")
