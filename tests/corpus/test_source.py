@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -127,6 +128,18 @@ def test_an_empty_folder_is_empty(tmp_path: Path) -> None:
 
 
 # --- single files and globs
+
+
+def test_a_link_to_itself_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt")
+    (tmp_path / "self.txt").symlink_to("self.txt")
+    write(tmp_path / "z.txt")
+    assert ids(tmp_path) == [
+        str(tmp_path / "a.txt"),
+        f"{tmp_path}/self.txt: cannot be read: {os.strerror(errno.ELOOP)}",
+        str(tmp_path / "z.txt"),
+    ]
+    assert measure_source(str(tmp_path)) == SourceSize(2, 8)
 
 
 def test_ids_are_absolute_paths_with_links_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,9 +67,15 @@ def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterat
     folders: list[Path] = []
     for entry in visible:
         path = folder / entry.name
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError as exc:
+            # A link that leads to itself, or into a folder that is closed to us.
+            yield Skipped(absolute(path), f"cannot be read: {exc.strerror or exc}")
+            continue
+        if is_folder:
             (links if entry.is_symlink() else folders).append(path)
-        elif entry.is_file():
+        elif is_file:
             yield absolute(path)
         else:
             yield Skipped(absolute(path), "not a file: a broken link, a pipe or a device")
