@@ -30,6 +30,7 @@ from xsearch.store.catalog import (
     runs,
     storable,
 )
+from xsearch.store.checksums import check_catalog
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index, folder_size
 from xsearch.store.snapshot import LoadedVectors, Snapshot
@@ -312,7 +313,7 @@ class Index:
         Raises:
             IndexDamagedError: names the first file that is not as it was written.
         """
-        self._catalog.check_integrity()
+        check_catalog(self._catalog)
         snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
         with closing(snapshot):
             return len(snapshot.searcher)

@@ -15,7 +15,8 @@ from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
 from xsearch.records import Document, Passage
 from xsearch.store.catalog import storable
-from xsearch.store.writer import Interrupted, Prepared, Stored, Writer, record_hash
+from xsearch.store.checksums import record_hash
+from xsearch.store.writer import Interrupted, Prepared, Stored, Writer
 from xsearch.text.language import detect
 from xsearch.text.normalise import content_hash
 from xsearch.text.passages import PassageLimits, split_text, with_title

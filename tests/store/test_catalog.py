@@ -21,6 +21,7 @@ from xsearch.store import catalog as catalog_module
 from xsearch.store.catalog import (
     CATALOG_FILE,
     IDS_AT_ONCE,
+    SCHEMA_VERSION,
     Catalog,
     create_catalog,
     delete_documents,
@@ -75,7 +76,7 @@ class TestNew:
     def test_settings(self, catalog: Catalog) -> None:
         catalog.check()
         with catalog.reading() as connection:
-            assert read_setting(connection, "schema_version") == 1
+            assert read_setting(connection, "schema_version") == SCHEMA_VERSION
             assert read_setting(connection, "generation") == 0
             assert read_setting(connection, "next_passage_id") == 1
             assert read_setting(connection, "fruit") == "apple"
@@ -329,6 +330,46 @@ class TestDamage:
         with pytest.raises(IndexDamagedError, match=CATALOG_FILE):
             Index.open(copy, encoder=FakeEncoder()).verify()
 
+    @pytest.mark.parametrize(
+        ("statement", "what"),
+        [
+            ("UPDATE documents SET text = replace(text, 'part1', 'part7')", "another text"),
+            ("UPDATE documents SET text = text || char(8203)", "another text"),
+            ("UPDATE documents SET title = 'Titel'", "another text"),
+            ("UPDATE documents SET lang = 'nl'", "another text"),
+            ("UPDATE documents SET doc_id = 'doc-99999'", "'doc-99999' with another text"),
+            ("UPDATE documents SET text = 7", "another text"),
+            ("UPDATE documents SET source = 'file-x.txt'", "another source"),
+            ("UPDATE documents SET metadata = '{}'", "other metadata"),
+            ("UPDATE documents SET metadata = '[1]'", "other metadata"),
+            ("UPDATE passages SET end = 100000", "a passage that reaches out of its document 'doc-00003'"),
+            ("UPDATE passages SET start = -1", "a passage that reaches out"),
+            ("UPDATE passages SET start = end", "a passage that reaches out"),
+        ],
+    )
+    def test_verify_finds_what_sqlite_does_not(self, copy: Path, statement: str, what: str) -> None:
+        """Flipped bytes in texts, and passages of texts that are shorter than they were."""
+        doc_key = "(SELECT doc_key FROM documents WHERE doc_id = 'doc-00003')"
+        with Index.open(copy, encoder=FakeEncoder()) as index:
+            assert index.verify() == 55
+            self._execute(copy, f"{statement} WHERE doc_key = {doc_key}")
+            with pytest.raises(IndexDamagedError, match=what):
+                index.verify()
+
+    def test_a_catalogue_of_the_first_version(self, copy: Path) -> None:
+        """It had no checksums: it is read as it is, and the next writer adds them for what it writes."""
+        self._execute(copy, "ALTER TABLE documents DROP COLUMN checksum")
+        self._execute(copy, "UPDATE settings SET value = '1' WHERE key = 'schema_version'")
+        with Index.open(copy, encoder=FakeEncoder()) as index:
+            assert index.verify() == 55
+            before = index.search("word3 part1", k=3)
+            index.add([Document("new", "another text")])
+            assert index.search("word3 part1", k=3) == before
+            assert index.verify() == 56
+            self._execute(copy, "UPDATE documents SET text = 'another texT' WHERE doc_id = 'new'")
+            with pytest.raises(IndexDamagedError, match="'new' with another text"):
+                index.verify()
+
     def test_metadata_that_are_no_json(self, copy: Path) -> None:
         self._execute(copy, "UPDATE documents SET metadata = '{\"a\": ' WHERE doc_id = 'doc-00003'")
         index = Index.open(copy, encoder=FakeEncoder())
@@ -342,8 +383,8 @@ class TestDamage:
                 operation()
 
     def test_a_newer_xsearch(self, copy: Path) -> None:
-        self._execute(copy, "UPDATE settings SET value = '2' WHERE key = 'schema_version'")
-        with pytest.raises(IndexTooNewError, match=r"schema version 2.*versions up to 1.*pip install -U"):
+        self._execute(copy, f"UPDATE settings SET value = '{SCHEMA_VERSION + 1}' WHERE key = 'schema_version'")
+        with pytest.raises(IndexTooNewError, match=r"schema version 3.*versions up to 2.*pip install -U"):
             Index.open(copy)
 
     @staticmethod

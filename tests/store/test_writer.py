@@ -22,9 +22,10 @@ from xsearch.store.catalog import (
     read_setting,
     tombstones,
 )
+from xsearch.store.checksums import record_hash
 from xsearch.store.snapshot import Snapshot
 from xsearch.store.vectors import VECTORS_FOLDER
-from xsearch.store.writer import Prepared, open_writer, record_hash
+from xsearch.store.writer import Prepared, open_writer
 
 
 @pytest.fixture

@@ -20,11 +20,12 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
-from xsearch.store.lexical import check_words, create_words
+from xsearch.store.lexical import create_words
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
-SCHEMA_VERSION = 1
+# 2: documents have a checksum.
+SCHEMA_VERSION = 2
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
 # Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
@@ -56,6 +57,7 @@ documents = sa.Table(
     sa.Column("metadata", sa.JSON, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("run_id", sa.Integer, nullable=False, index=True),
+    sa.Column("checksum", sa.Text),
     sqlite_autoincrement=True,
 )
 passages = sa.Table(
@@ -168,24 +170,6 @@ class Catalog:
             if not isinstance(found[key], kind):
                 raise self.damaged(f"holds no {key}")
 
-    def check_integrity(self) -> None:
-        """Has the database read and check all of itself (SQLite only), and what refers to what.
-
-        Raises:
-            IndexDamagedError
-        """
-        if self._engine.dialect.name != "sqlite":
-            return
-        with self.reading() as connection:
-            answers = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
-            orphans = list(connection.exec_driver_sql("PRAGMA foreign_key_check").scalars())
-        if answers != ["ok"]:
-            raise self.damaged(f"fails its integrity check ({answers[0]})")
-        with self.transaction() as connection:
-            check_words(connection)
-        if orphans:
-            raise self.damaged(f"holds {len(orphans)} rows of {orphans[0]} that belong to nothing")
-
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """A writing transaction: all of it is committed at the end, or nothing."""
@@ -281,6 +265,13 @@ def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
     """Stores a JSON-serialisable value under a key."""
     connection.execute(settings.delete().where(settings.c.key == key))
     connection.execute(settings.insert().values(key=key, value=json.dumps(value)))
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Brings the tables of an older xsearch up to date; needs a writing transaction. Readers need no upgrade."""
+    if read_setting(connection, "schema_version") < SCHEMA_VERSION:
+        connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN checksum TEXT")
+        write_setting(connection, "schema_version", SCHEMA_VERSION)
 
 
 def read_segments(connection: sa.Connection) -> list[Segment]:

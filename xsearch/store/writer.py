@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from xsearch.store.catalog import (
     read_setting,
     runs,
     segments,
+    upgrade,
     write_setting,
 )
+from xsearch.store.checksums import record_hash, text_checksum
 from xsearch.store.files import TEMPORARY_SUFFIX, writer_lock
 from xsearch.store.lexical import add_words
 from xsearch.store.vectors import VECTORS_FOLDER, Vectors, write_segment
-from xsearch.text.normalise import content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Writer:
         self._sources = list(sources)
         self._sweep()
         with catalog.transaction() as connection:
+            upgrade(connection)
             self.interrupted = _interrupted(connection, self._sources)
             # Unfinished runs over these sources are followed up by this one; what they wrote is in the index.
             unfinished = [run.run_id for run in _unfinished(connection, self._sources)]
@@ -202,6 +203,9 @@ class Writer:
             "metadata": dict(document.metadata),
             "text": document.text,
             "run_id": self.run_id,
+            "checksum": text_checksum(
+                doc_id=document.doc_id, lang=document.lang, title=document.title, text=document.text
+            ),
         }
 
 
@@ -214,11 +218,6 @@ def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> I
     """
     with writer_lock(index):
         yield Writer(index, catalog, sources)
-
-
-def record_hash(document: Document) -> str:
-    """A hash of what is stored of a document beside what its vectors depend on."""
-    return content_hash(document.source, json.dumps(dict(document.metadata), sort_keys=True, ensure_ascii=False))
 
 
 def _note_change(connection: sa.Connection) -> None:
