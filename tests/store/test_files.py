@@ -181,6 +181,16 @@ def test_garbage_in_the_lock_file(tmp_path: Path, content: bytes) -> None:
             pytest.fail("two writers")
 
 
+def test_a_lock_file_that_is_gone_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path, **_options: Any) -> str:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    with writer_lock(tmp_path):
+        monkeypatch.setattr(Path, "read_text", gone)
+        with pytest.raises(IndexLockedError, match="another process"), writer_lock(tmp_path):
+            pytest.fail("two writers")
+
+
 def test_an_error_frees_the_lock_and_clears_the_name(tmp_path: Path) -> None:
     with pytest.raises(KeyError), writer_lock(tmp_path):
         raise KeyError

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.fakes import DIM, embed
-from xsearch.errors import IndexLockedError, InvalidArgumentError
+from xsearch.errors import IndexLockedError, InvalidArgumentError, StoreError
 from xsearch.records import Document, Passage
 from xsearch.store.catalog import (
     CATALOG_FILE,
@@ -152,6 +152,11 @@ class TestSweep:
             (folder / name).write_bytes(b"x")
         with open_writer(tmp_path, catalog):
             assert files(tmp_path) == ["000001.npy", "notes.txt"]
+
+    def test_an_orphan_that_cannot_be_removed(self, tmp_path: Path, catalog: Catalog) -> None:
+        (tmp_path / VECTORS_FOLDER / "000009.npy").mkdir(parents=True)
+        with pytest.raises(StoreError, match=r"000009\.npy"), open_writer(tmp_path, catalog):
+            pytest.fail("not swept")
 
     def test_a_refused_writer_sweeps_nothing(self, tmp_path: Path, catalog: Catalog) -> None:
         with open_writer(tmp_path, catalog) as writer:

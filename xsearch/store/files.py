@@ -146,7 +146,8 @@ def _holder(path: Path) -> str:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return f"process {fields['pid']} on {fields['host']} since {fields['since']}"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
+        # Closed to us, gone this moment, or cleared by a writer that is about to go.
         return "another process"
 
 

@@ -27,7 +27,7 @@ from xsearch.store.catalog import (
     write_setting,
 )
 from xsearch.store.checksums import record_hash, text_checksum
-from xsearch.store.files import TEMPORARY_SUFFIX, writer_lock
+from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, writer_lock
 from xsearch.store.lexical import add_words
 from xsearch.store.vectors import VECTORS_FOLDER, Vectors, write_segment
 
@@ -188,7 +188,8 @@ class Writer:
         folder = self._index / VECTORS_FOLDER
         for path in folder.glob("*") if folder.is_dir() else ():
             if path.name not in known and path.suffix in (".npy", TEMPORARY_SUFFIX):
-                path.unlink()
+                with disk_errors(path):
+                    path.unlink(missing_ok=True)
 
     def _document_row(self, item: Prepared) -> dict[str, object]:
         document = item.document
