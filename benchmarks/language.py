@@ -1,8 +1,8 @@
 """Measure language detection on Tatoeba: who is right how often, how fast it starts, what it weighs.
 
-    python benchmarks/language.py --data DATA -o benchmarks/results/language.json
+    python benchmarks/language.py --data tatoeba.zip
 
-DATA holds eval/tatoeba.zip (LASER's test set, 112 languages with English). Compares xsearch's detector with py3langid
+The archive is LASER's test set, 112 languages with English. Compares xsearch's detector with py3langid
 alone and, where the package lingua-language-detector is installed, with lingua in both its modes.
 
 A text is named rightly when its language or the macrolanguage around it is named (Chinese for Wu, Arabic for Egyptian
@@ -14,9 +14,6 @@ Whether any detector saw Tatoeba sentences in training is not known. Times are o
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -27,6 +24,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from record import write_result
 
 from xsearch.text.language import UND, canonical_tag, detect_with_confidence, matches
 
@@ -205,28 +204,14 @@ def installed_mib(package: str) -> float:
     return round(sum(path.stat().st_size for path in paths if path.is_file()) / 2**20, 1)
 
 
-def machine() -> dict[str, str | int]:
-    """Where the numbers were made."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count() or 0,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds eval/tatoeba.zip")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="tatoeba.zip")
+    parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
-    texts = read_texts(arguments.data / "eval" / "tatoeba.zip")
+    texts = read_texts(arguments.data)
     found = detectors()
     common = {code for _, code in texts if all(is_known(code, frozenset(languages)) for _, languages in found.values())}
     packages = {"py3langid": "py3langid"} | ({"lingua": "lingua-language-detector"} if "lingua" in found else {})
@@ -234,10 +219,6 @@ def main() -> None:
         "what": "Language detection on Tatoeba: accuracy = right / texts; coverage = named / texts; "
         "precision = right / named; a macrolanguage counts as right; times are noisy (shared machine)",
         "data": f"LASER's Tatoeba test set, {len(texts)} texts, {len({code for _, code in texts})} languages",
-        "machine": machine(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True, cwd=Path(__file__).parent
-        ).stdout.strip(),
         "versions": {package: metadata.version(package) for package in packages.values()},
         "installed_mib": {name: installed_mib(package) for name, package in packages.items()},
         "start_up": {
@@ -258,8 +239,7 @@ def main() -> None:
         for floor in (0.5, 0.7):
             if name != "xsearch":
                 numbers[f"confidence >= {floor}"].pop("by_language")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(write_result("language", report, arguments.output))
 
 
 if __name__ == "__main__":
