@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +148,29 @@ def test_what_fits(index: Index, where: str, expected: str | None) -> None:
             index.find(where)
     else:
         assert fits(index, where) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("source = 'wiki'", "record python"),
+        ("source like '%.jsonl'", "file null"),
+        ("source in ('wiki', 'b.jsonl')", "record python null"),
+        ("source is null", ""),
+        ("year >= 2000 and source = 'wiki'", "record"),
+    ],
+)
+def test_a_source_among_the_metadata_goes_before_the_file(tmp_path: Path, where: str, expected: str) -> None:
+    with Index.create(tmp_path / "index", encoder=FakeEncoder()) as made:
+        made.add(
+            [
+                Document("record", "text", source="a.jsonl", metadata={"source": "wiki", "year": 2000}),
+                Document("file", "text", source="a.jsonl", metadata={"year": 2000}),
+                Document("python", "text", metadata={"source": "wiki"}),
+                Document("null", "text", source="b.jsonl", metadata={"source": None}),
+            ]
+        )
+        assert fits(made, where) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ Grammar, words in any case::
     value       =  string in single quotes ('' for one quote) | number | "true" | "false"
 
 The names ``doc_id``, ``title``, ``source`` and ``lang`` are the document's own; every other name is looked up in its
-metadata. A document without that metadata fits no comparison but ``is null``.
+metadata. A document without that metadata fits no comparison but ``is null``. Where the metadata have a ``source``, as
+records of many collections do, it goes before the file that they stand in.
 
 Tables hold numbers and truth values as text as often as not, so the value decides: next to a number, metadata counts as
 a number where it reads like one (``2000`` and ``"2000"``), next to text as text. What does not read like a number is
@@ -262,8 +263,13 @@ def _kind(value: Value) -> type:
 
 def _typed(field: str, kind: type) -> Any:
     """The field as a column of the type of the values next to it; NULL where it is missing or does not read as such."""
-    if field in OWN_FIELDS:
-        return OWN_FIELDS[field]
+    if field == "source":
+        return sa.func.coalesce(_typed_metadata(field, str), OWN_FIELDS[field])
+    return OWN_FIELDS[field] if field in OWN_FIELDS else _typed_metadata(field, kind)
+
+
+def _typed_metadata(field: str, kind: type) -> Any:
+    """As :func:`_typed`, of the metadata alone."""
     # The name as it stands in the JSON.
     path = f'$."{json.dumps(field, ensure_ascii=False)[1:-1]}"'
     found = sa.func.json_type(documents.c.metadata, path)
