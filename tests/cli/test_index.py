@@ -155,9 +155,30 @@ def test_a_bad_file_is_skipped_counted_and_named(xsearch: Xsearch, corpus: Path)
     assert [(item["source"], item["line"]) for item in report["skipped"]][2] == (f"{corpus}/rows.jsonl", 2)
 
 
-def test_many_bad_records_are_counted_and_some_named(xsearch: Xsearch) -> None:
-    Path("rows.jsonl").write_text('{"text": "good row"}\n' + "{\n" * 30)
-    outcome = xsearch("index", "news", "rows.jsonl")
+def test_many_bad_records_hide_no_other_file(xsearch: Xsearch, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "good row"}\n' + "{\n" * 30)
+    (folder / "b.pdf").write_bytes(b"no PDF")
+    outcome = xsearch("index", "news", folder)
+    lines = outcome.err.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        f"Skipped {folder}/a.jsonl:2",
+        f"Skipped {folder}/a.jsonl:3",
+        f"Skipped {folder}/a.jsonl:4",
+        f"Skipped 27 more of {folder}/a.jsonl; --json names all",
+        f"Skipped {folder}/b.pdf",
+    ]
+    assert "31 skipped" in outcome.out
+
+
+def test_many_bad_files_are_counted_and_some_named(xsearch: Xsearch, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number}.png").touch()
+    (folder / "good.txt").write_text("A good text.")
+    outcome = xsearch("index", "news", folder)
     lines = outcome.err.splitlines()
     assert len(lines) == 21
     assert lines[-1] == "... and 10 more; --json names all"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from xsearch.ingest import IngestReport
     from xsearch.records import Document, Skipped
 
-# Skipped documents named one by one on the terminal; all are counted, and --json names all.
+# Files with something skipped that are named on the terminal, and how many records of each: a table with a thousand bad
+# rows must not hide the other files. All are counted, and --json names all.
 NAMED_SKIPS = 20
+NAMED_RECORDS = 3
 
 
 @dataclass(slots=True)
@@ -191,10 +193,16 @@ def _origin(source: str) -> str:
 def _print_skipped(skipped: list[Skipped], *, quiet: bool) -> None:
     if quiet:
         return
-    for item in skipped[:NAMED_SKIPS]:
-        click.echo(f"Skipped {item.place}: {item.reason}", err=True)
-    if len(skipped) > NAMED_SKIPS:
-        click.echo(f"... and {len(skipped) - NAMED_SKIPS:,} more; --json names all", err=True)
+    # Records of a file come one after the other, as they were read.
+    files = [(source, list(items)) for source, items in groupby(skipped, key=lambda item: item.source)]
+    for source, items in files[:NAMED_SKIPS]:
+        for item in items[:NAMED_RECORDS]:
+            click.echo(f"Skipped {item.place}: {item.reason}", err=True)
+        if len(items) > NAMED_RECORDS:
+            click.echo(f"Skipped {len(items) - NAMED_RECORDS:,} more of {source}; --json names all", err=True)
+    if len(files) > NAMED_SKIPS:
+        left = sum(len(items) for _, items in files[NAMED_SKIPS:])
+        click.echo(f"... and {left:,} more; --json names all", err=True)
 
 
 def _print_report(report: IngestReport, skipped: int, target: Index, documents: int) -> None:
