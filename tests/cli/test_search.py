@@ -132,6 +132,22 @@ def test_a_batch_says_what_was_asked(find: Xsearch) -> None:
     assert second.startswith("茶\n 1. ")
 
 
+def test_queries_as_json_lines(find: Xsearch) -> None:
+    stdin = '\ufeff\n{"_id": "q1", "text": "printing press", "metadata": {}}\n\n{"_id": 7, "text": "鲸"}\n'.encode()
+    answers = [json.loads(line)["query"] for line in find("-", "-k", "1", "--json", stdin=stdin).out.splitlines()]
+    assert [(query["query_id"], query["text"]) for query in answers] == [("q1", "printing press"), ("7", "鲸")]
+    (line,) = find("-", "-k", "1", "--json", stdin=b'\n{"text": "no id"}\n').out.splitlines()
+    assert json.loads(line)["query"]["query_id"] == "-#2"
+    (line,) = find("-", "-k", "1", "--json", stdin=b"{x} in braces\n").out.splitlines()
+    assert json.loads(line)["query"]["text"] == "{x} in braces"
+
+
+def test_a_query_of_json_lines_that_cannot_be_read(find: Xsearch) -> None:
+    refused(find("-", stdin=b'{"_id": "1", "text": "tea"}\n{"_id": \n'), "-:2: ", "not JSON", '{"_id": "q1"')
+    refused(find("-", stdin=b'{"_id": "1", "text": "tea"}\n{"_id": "2"}\n'), "-:2: ", "no text")
+    refused(find("-", stdin=b'{"question": "tea"}\n'), "no field is known to hold the text")
+
+
 def test_a_batch_gives_what_single_queries_give(find: Xsearch) -> None:
     queries = ["the nile", "茶", HELIUM]
     batch = find("-", "-k", "5", "--json", stdin="\n".join(queries).encode()).out.splitlines()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +33,8 @@ Examples:
   xsearch search news "Joseph Meister" --mode hybrid
   xsearch search news "earthquake" -k 5 --lang ja --lang zh
   xsearch search news "climate" --where "year >= 2000 and source like '%report%'"
-  xsearch search news - --trec -o run.txt < queries.tsv      lines 'id<TAB>query', or just queries"""
+  xsearch search news - --trec -o run.txt < queries.tsv      lines 'id<TAB>query', or just queries
+  xsearch search news - --trec -o run.txt < queries.jsonl    lines {"_id": "q1", "text": "query"}"""
 )
 @click.argument("name")
 @click.argument("query")
@@ -151,26 +154,59 @@ def _results(index: Index, query: str, options: SearchOptions) -> Iterator[Hits]
 
 
 def _queries() -> Iterator[Query]:
-    """Queries from lines ``id<TAB>text``, or ``text``, which get the line's number; empty lines are passed over."""
-    from xsearch.corpus.decode import has_undecoded_bytes
+    """Queries from standard input: JSON lines as in BEIR's ``queries.jsonl`` where the first one is an object, else
+    lines ``id<TAB>text``, or ``text``, which get the line's number; empty lines are passed over."""
     from xsearch.corpus.stream import ByteStream, text_of
+
+    # Not as the console would read it: a file of queries is in UTF-8 whatever the locale, or in what it looks like.
+    with text_of(ByteStream(sys.stdin.buffer), "-", encoding=None, newline=None, wait=False) as text:
+        numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip(" \t\r\n\ufeff"))
+        first = next(numbered, None)
+        if first is not None:
+            read = _json_queries if _is_object(first[1]) else _plain_queries
+            yield from read(chain([first], numbered))
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line is a JSON object, and not a query that happens to begin with a brace."""
+    try:
+        return isinstance(json.loads(line.strip().removeprefix("\ufeff")), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_queries(numbered: Iterator[tuple[int, str]]) -> Iterator[Query]:
+    from xsearch.corpus.jsontext import object_rows
+    from xsearch.corpus.options import ReadOptions
+    from xsearch.corpus.rows import Table, documents
+    from xsearch.errors import ReadError
+    from xsearch.records import Query, Skipped
+
+    # The names of fields are those of documents: _id, id, text ... Without ids, they are made of the lines as there: -#2.
+    for item in documents(object_rows(numbered, "-"), Table("-", "-"), ReadOptions()):
+        if isinstance(item, Skipped):
+            raise ReadError(
+                "-", f"this query cannot be read: {item.reason}", 'A line is like {"_id": "q1", "text": "a query"}',
+                "Correct the line, or leave it out", line=item.line,
+            )  # fmt: skip
+        yield Query(item.doc_id, item.text)
+
+
+def _plain_queries(numbered: Iterator[tuple[int, str]]) -> Iterator[Query]:
+    from xsearch.corpus.decode import has_undecoded_bytes
     from xsearch.errors import ReadError
     from xsearch.records import Query
 
-    # Not as the console would read it: a file of queries is in UTF-8 whatever the locale, or in what it looks like.
-    with text_of(ByteStream(sys.stdin.buffer), "-", encoding=None, newline=None, wait=False) as lines:
-        for number, line in enumerate(lines, 1):
-            if has_undecoded_bytes(line):
-                raise ReadError(
-                    "-", "this query is not in the encoding of the rest", "UTF-8", "Convert it", line=number
-                )
-            query_id, tab, text = line.lstrip("\ufeff").strip("\r\n").partition("\t")
-            if not tab:
-                query_id, text = str(number), query_id
-            if text.strip():
-                yield Query(query_id.strip() or str(number), text.strip())
-            elif query_id.strip() and tab:
-                click.echo(f"The query {query_id.strip()} has no text and is left out", err=True)
+    for number, line in numbered:
+        if has_undecoded_bytes(line):
+            raise ReadError("-", "this query is not in the encoding of the rest", "UTF-8", "Convert it", line=number)
+        query_id, tab, text = line.lstrip("\ufeff").strip("\r\n").partition("\t")
+        if not tab:
+            query_id, text = str(number), query_id
+        if text.strip():
+            yield Query(query_id.strip() or str(number), text.strip())
+        elif query_id.strip() and tab:
+            click.echo(f"The query {query_id.strip()} has no text and is left out", err=True)
 
 
 __all__: Sequence[str] = ("search", "trec_lines")
