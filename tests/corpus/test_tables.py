@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import tracemalloc
@@ -292,6 +293,52 @@ def test_names_of_fields_in_another_encoding(tmp_path: Path) -> None:
     with pytest.raises(ReadError) as caught:
         read(tmp_path / "a.csv", b"\xa4\xffid,size\n1,2\n", ReadOptions(encoding="utf-8"))
     assert "its fields are \ufffd\ufffdid, size" in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("id", "text", "note"), ("id", "note", "text"), ("text", "id", "note")])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tsv_with_line_ends_in_quoted_values(tmp_path: Path, names: tuple[str, ...], end: str) -> None:
+    """What csv.writer, pandas and spreadsheets write of texts with paragraphs."""
+    path = tmp_path / "a.tsv"
+    rows = [
+        {"id": "1", "text": 'one\n\n"two", he said\nthree', "note": "x"},
+        {"id": "2", "text": "plain", "note": "a\nb"},
+        {"id": "3", "text": "\nlast\n", "note": "c\n\nd"},
+    ]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, delimiter="\t", lineterminator=end)
+        writer.writeheader()
+        writer.writerows(rows)
+    found = [
+        (item.doc_id, item.text, item.metadata["note"]) for item in read_source(str(path)) if isinstance(item, Document)
+    ]
+    assert found == [(row["id"], row["text"], row["note"]) for row in rows]
+
+
+def test_tsv_joins_no_lines_that_are_rows_of_their_own(tmp_path: Path) -> None:
+    """A quotation that nothing ends costs at most its own row."""
+    path = tmp_path / "a.tsv"
+    lines = [
+        "id\ttext\tnote",
+        '1\t"Hello',
+        "2\tgood\tx",
+        '3\tsaid "so\ty',
+        '4\tfine\t"open',
+        "5\tgood\tz",
+        '6\t"end',
+        "7",
+    ]
+    items = read(path, "\n".join(lines))
+    assert texts(items) == [
+        "skipped: 2 values where the first line names 3 fields",
+        "good",
+        'said "so',
+        "fine",
+        "good",
+        "skipped: 2 values where the first line names 3 fields",
+        "skipped: 1 values where the first line names 3 fields",
+    ]
+    assert [item.line for item in items if isinstance(item, Skipped)] == [2, 7, 8]
 
 
 def test_tsv_leaves_lone_quotation_marks_alone(tmp_path: Path) -> None:

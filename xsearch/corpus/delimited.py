@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 
@@ -32,7 +33,9 @@ def read_tsv(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Doc
     """The rows of a file with tabs, one row a line.
 
     Collections of the field write quotation marks as they are, so one alone must not swallow the lines
-    after it; a value that is quoted as a whole, as spreadsheets do, is unquoted.
+    after it; a value that is quoted as a whole, as spreadsheets do, is unquoted. Such a value may hold line ends: where
+    a row ends in an open quotation, the lines up to the one that closes it belong to it if they make a row of the right
+    length, and none of them could be a row of its own.
     """
     with (
         open_stream(path, on_bytes) as stream,
@@ -40,6 +43,9 @@ def read_tsv(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Doc
     ):
         yield from _table(_tsv_records(lines(text, MAX_RECORD_CHARS)), path, options)
 
+
+MAX_JOINED_LINES = 1000
+"""Lines that are looked at to find the end of a quoted value of a TSV file."""
 
 _Record = tuple[int, list[str] | str]
 """The first line of a record, and its values or what is wrong with it."""
@@ -59,11 +65,66 @@ def _csv_records(reader: Iterator[list[str]]) -> Iterator[_Record]:
 
 
 def _tsv_records(numbered: Iterator[tuple[int, str | None]]) -> Iterator[_Record]:
-    for line, content in numbered:
+    width = 0
+    ahead: deque[tuple[int, str | None]] = deque()
+    while (item := ahead.popleft() if ahead else next(numbered, None)) is not None:
+        line, content = item
         if content is None:
             yield line, f"longer than {MAX_RECORD_CHARS:,} characters"
         elif content.strip():
-            yield line, [_unquoted(value) for value in content.removesuffix("\n").removeprefix("\ufeff").split("\t")]
+            values = _tsv_values(content)
+            if 1 < width >= len(values) and _is_open(values[-1]):
+                values = _put_together(values, width, ahead, numbered)
+            width = width or len(values)
+            yield line, [_unquoted(value) for value in values]
+
+
+def _tsv_values(content: str) -> list[str]:
+    return content.removesuffix("\n").removeprefix("\ufeff").split("\t")
+
+
+def _is_open(value: str) -> bool:
+    """Whether a value begins a quotation and does not end it."""
+    return value.startswith('"') and value.count('"') % 2 == 1
+
+
+def _put_together(
+    values: list[str], width: int, ahead: deque[tuple[int, str | None]], numbered: Iterator[tuple[int, str | None]]
+) -> list[str]:
+    """The row that a quoted line end cut into lines, or the values as they are where the lines make none.
+
+    Args:
+        ahead: lines that were read before their turn; the ones that belong to the row are taken out.
+    """
+    row, characters = list(values), 0
+    for count in range(MAX_JOINED_LINES):
+        if count == len(ahead):
+            item = next(numbered, None)
+            if item is None:
+                break
+            ahead.append(item)
+        content = ahead[count][1]
+        characters += len(content or "")
+        if content is None or characters > MAX_RECORD_CHARS:
+            break
+        first, *others = _tsv_values(content)
+        quoted = f"{row[-1]}\n{first}"
+        if _is_open(quoted):
+            if others:
+                break
+            row = [*row[:-1], quoted]
+            continue
+        row = [*row[:-1], quoted, *others]
+        if not quoted.endswith('"') or len(row) > width:
+            break
+        if _is_open(row[-1]):
+            continue
+        if len(row) == width:
+            for _ in range(count + 1):
+                ahead.popleft()
+            return row
+        break
+    return values
 
 
 def _table(records: Iterator[_Record], path: str, options: ReadOptions) -> Iterator[Document | Skipped]:
