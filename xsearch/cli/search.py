@@ -182,7 +182,7 @@ def _json_queries(numbered: Iterator[tuple[int, str]]) -> Iterator[Query]:
     from xsearch.errors import ReadError
     from xsearch.records import Query, Skipped
 
-    # The names of fields are those of documents: _id, id, text ... Without ids, they are made of the lines as there: -#2.
+    # The names of fields are those of documents: _id, id, text ...; without ids, they are made of line numbers: -#2.
     for item in documents(object_rows(numbered, "-"), Table("-", "-"), ReadOptions()):
         if isinstance(item, Skipped):
             raise ReadError(
