@@ -12,7 +12,7 @@ import pytest
 from xsearch.encoder import load
 from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
 from xsearch.encoder.hub import HubEncoder
-from xsearch.encoder.load import load_encoder, preload_builtin
+from xsearch.encoder.load import load_encoder, preloaded_builtin
 from xsearch.errors import EncoderNotFoundError
 
 
@@ -36,10 +36,19 @@ def test_one_of_many_threads_takes_the_preloaded_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(load, "BuiltinEncoder", Made)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            preload_builtin()
-            loaded = list(pool.map(lambda _: load_encoder(), range(8)))
+            with preloaded_builtin():
+                loaded = list(pool.map(lambda _: load_encoder(), range(8)))
             assert len(set(map(id, loaded))) == len(made) == 8
             made.clear()
+
+
+def test_a_preloaded_one_that_nobody_took_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    with preloaded_builtin():
+        pass
+    made: list[object] = []
+    monkeypatch.setattr(load, "BuiltinEncoder", lambda: made.append(None))
+    load_encoder()
+    assert made == [None]
 
 
 def test_what_failed_to_preload_fails_where_it_is_loaded_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +57,7 @@ def test_what_failed_to_preload_fails_where_it_is_loaded_and_only_once(monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(load, "BuiltinEncoder", missing)
-        preload_builtin()
-        with pytest.raises(EncoderNotFoundError, match="install it again"):
+        with preloaded_builtin(), pytest.raises(EncoderNotFoundError, match="install it again"):
             load_encoder()
     assert isinstance(load_encoder(), BuiltinEncoder)
 

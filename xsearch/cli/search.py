@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,10 @@ def search(name: str, query: str, **flags: Any) -> None:
     """Show the passages of the index NAME nearest to QUERY, in any language; '-' reads queries from standard input."""
     if flags["trec"] and flags["as_json"]:
         raise click.UsageError("--trec and --json exclude each other.")
-    with nullcontext() if query == "-" else _without_garbage_collection():
-        _search(name, query, flags)
+    plain = not (flags["trec"] or flags["as_json"])
+    mark = plain if flags["mark"] is None else flags["mark"]
+    with nullcontext() if query == "-" else _without_garbage_collection(), _encoder_begun(mark, flags):
+        _search(name, query, mark, flags)
 
 
 @contextmanager
@@ -74,16 +76,19 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _search(name: str, query: str, flags: dict[str, Any]) -> None:
-    from xsearch.encoder.load import BUILTIN, preload_builtin
+def _encoder_begun(mark: bool, flags: dict[str, Any]) -> AbstractContextManager[None]:
+    """Begins to load the encoder that the search most likely needs, before anything else is imported."""
+    from xsearch.encoder.load import BUILTIN, preloaded_builtin
 
-    plain = not (flags["trec"] or flags["as_json"])
-    mark = plain if flags["mark"] is None else flags["mark"]
-    if flags["encoder"] in (None, BUILTIN) and (mark or flags["mode"] != "lexical"):
-        preload_builtin()
+    wanted = flags["encoder"] in (None, BUILTIN) and (mark or flags["mode"] != "lexical")
+    return preloaded_builtin() if wanted else nullcontext()
+
+
+def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
     from xsearch.index import Index
     from xsearch.search.retrieve import Mode, SearchOptions
 
+    plain = not (flags["trec"] or flags["as_json"])
     options = SearchOptions(k=flags["k"], langs=flags["langs"], where=flags["where"], mode=flags["mode"], mark=mark)
     batch = query == "-"
     path = index_path(name, flags["index_dir"])

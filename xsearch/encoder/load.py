@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -15,14 +17,19 @@ BUILTIN = "builtin"
 _preloaded: SimpleQueue[Future[Encoder]] = SimpleQueue()
 
 
-def preload_builtin() -> None:
-    """Begins to load the built-in encoder in the background; the next ``load_encoder("builtin")`` takes it.
+@contextmanager
+def preloaded_builtin() -> Iterator[None]:
+    """Begins to load the built-in encoder in the background; ``load_encoder("builtin")`` within the block takes it.
 
     Most of it happens outside Python's lock: a command that begins so imports the rest of what it needs meanwhile.
     """
-    pool = ThreadPoolExecutor(1)
-    _preloaded.put(pool.submit(BuiltinEncoder))
-    pool.shutdown(wait=False)
+    with ThreadPoolExecutor(1) as pool:
+        _preloaded.put(pool.submit(BuiltinEncoder))
+        try:
+            yield
+        finally:
+            with suppress(Empty):
+                _preloaded.get_nowait()
 
 
 def load_encoder(name: str = BUILTIN, *, device: str = "cpu") -> Encoder:
