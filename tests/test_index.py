@@ -295,6 +295,11 @@ class TestSearch:
         with pytest.raises(InvalidArgumentError, match=f"k is {k}"):
             index.search("x", k=k)
 
+    def test_one_text_for_a_list_of_queries(self, index: Index) -> None:
+        """It would be searched for character by character."""
+        with pytest.raises(InvalidArgumentError, match=r"It must be a list of queries\. Pass \['tea'\]"):
+            index.search_many("tea")
+
     @pytest.mark.parametrize("query", ["", " ", "\n\t\u3000"])
     def test_a_query_without_text(self, index: Index, query: str) -> None:
         with pytest.raises(InvalidArgumentError, match="has no text"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import unicodedata
@@ -420,6 +421,26 @@ class TestText:
         with pytest.raises(InvalidArgumentError, match="metadata of the document 'bad' are not JSON"):
             index.add([*docs("one"), Document("bad", "text", metadata={"a": value}), Document("late", "text")])
         assert texts(index) == {"d1": "one"}
+
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            ({"doc_id": "2", "text": "two"}, "{'doc_id': '2', 'text': 'two'} is no Document"),
+            ("two", "two is no Document"),
+            (Document(2, "two"), "Document(doc_id=2, text='two'"),  # type: ignore[arg-type]
+            (Document("2", None), "or one whose text is no text"),  # type: ignore[arg-type]
+            (Document("2", "two", lang=None), "or one whose lang is no text"),  # type: ignore[arg-type]
+        ],
+    )
+    def test_what_is_no_document(self, index: Index, bad: Any, message: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=re.escape(message)):
+            index.add([*docs("one"), bad])
+        assert texts(index) == {"d1": "one"}
+
+    def test_one_document_for_a_list_of_documents(self, index: Index) -> None:
+        with pytest.raises(InvalidArgumentError, match="It must be a list of documents"):
+            index.add(Document("1", "one"))  # type: ignore[arg-type]
+        assert len(index) == 0
 
     @pytest.mark.parametrize("doc_id", ["", " ", "\n"])
     def test_an_empty_id(self, index: Index, doc_id: str) -> None:

@@ -217,8 +217,15 @@ class Index:
         Raises:
             IndexLockedError: somebody else is writing.
             DuplicateDocumentError: an id came twice and the policy is ``error``; what came before is committed.
+            InvalidArgumentError: something is no document, or one that cannot be stored; what came before is committed.
         """
         policy = _policy(on_duplicate)
+        if isinstance(documents, Document):
+            raise InvalidArgumentError(
+                f"documents is the one document {documents.doc_id!r}",
+                "It must be a list of documents",
+                "Pass [document]",
+            )
         with self.run() as run:
             return run.add(documents, on_duplicate=policy)
 
@@ -258,6 +265,12 @@ class Index:
 
     def search_many(self, queries: Sequence[str | Query], options: SearchOptions | None = None) -> list[Hits]:
         """The hits of each query, on one state of the index; faster than one by one."""
+        if isinstance(queries, str):
+            raise InvalidArgumentError(
+                f"queries is the text {queries!r}",
+                "It must be a list of queries",
+                f"Pass [{queries!r}], or call search",
+            )
         asked = [Query(str(n), query) if isinstance(query, str) else query for n, query in enumerate(queries, 1)]
         with self._lock, self._snapshot() as snapshot:
             return retrieve(snapshot, lambda: self.encoder, asked, options or SearchOptions())

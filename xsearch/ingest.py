@@ -36,6 +36,9 @@ REFUSALS = (DuplicateDocumentError, InvalidArgumentError, ReadError)
 # A passage counts as unknown to the encoder when more than one in so many of its characters is.
 UNKNOWN_SHARE = 2
 
+# The fields of a document that must be text; callers give numbers for ids.
+TEXTS = ("doc_id", "text", "title", "lang", "source")
+
 OnDone = Callable[[int], None]
 
 
@@ -350,6 +353,13 @@ def _storable(document: Document) -> Document:
 
     NaN and infinity, which JSON does not know, become null.
     """
+    wrong = [name for name in TEXTS if not isinstance(getattr(document, name, None), str)]
+    if wrong:
+        raise InvalidArgumentError(
+            f"{str(document)[:80]} is no Document, or one whose {wrong[0]} is no text",
+            f"What is added is a list of Document, and {', '.join(TEXTS)} are text",
+            'Pass for example [Document("1", "the text")]',
+        )
     if not document.doc_id.strip():
         raise InvalidArgumentError(
             f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
