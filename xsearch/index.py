@@ -34,7 +34,7 @@ from xsearch.store.checksums import check_catalog
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index, folder_size
 from xsearch.store.snapshot import LoadedVectors, Snapshot
-from xsearch.store.where import parse_where
+from xsearch.store.where import metadata_names, parse_where
 from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
 
@@ -286,6 +286,16 @@ class Index:
         query = sa.select(documents.c.doc_id).where(parse_where(where)).order_by(documents.c.doc_key)
         with self._catalog.reading() as connection:
             return list(connection.execute(query).scalars())
+
+    def unknown_names(self, where: str) -> list[str]:
+        """The names in a filter that stand in no document's metadata: mistakes in spelling, mostly."""
+        query = sa.select(documents.c.doc_key).limit(1)
+        with self._catalog.reading() as connection:
+            return [
+                name
+                for name in metadata_names(where)
+                if connection.execute(query.where(parse_where(f'"{name}" is not null'))).first() is None
+            ]
 
     def __iter__(self) -> Iterator[Document]:
         """All documents, in the order in which they were added, on one state of the index."""

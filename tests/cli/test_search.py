@@ -132,6 +132,13 @@ def test_a_batch_says_what_was_asked(find: Xsearch) -> None:
     assert second.startswith("茶\n 1. ")
 
 
+def test_a_filter_with_a_name_that_no_document_has(find: Xsearch) -> None:
+    outcome = find("tea", "--where", "Yaer > 2000")
+    assert outcome.out.strip() == "No passage fits."
+    assert outcome.err == "No document has 'Yaer' among its metadata; names count with their case.\n"
+    assert find("tea", "--where", "source = 'nowhere'").err == ""
+
+
 def test_queries_as_json_lines(find: Xsearch) -> None:
     stdin = '\ufeff\n{"_id": "q1", "text": "printing press", "metadata": {}}\n\n{"_id": 7, "text": "鲸"}\n'.encode()
     answers = [json.loads(line)["query"] for line in find("-", "-k", "1", "--json", stdin=stdin).out.splitlines()]

@@ -270,3 +270,10 @@ def test_what_cannot_be_stored_is_looked_for_as_it_was_stored(index: Index) -> N
         other.add([Document("odd\ud800", "text", lang="en", metadata={"k": "v\udfff"})])
         assert other.find("k = 'v\udfff' and doc_id = 'odd\ud800'") == ["odd\ufffd"]
         assert other.delete(["odd\ud800"]) == 1
+
+
+def test_names_that_no_document_has(index: Index) -> None:
+    where = "YEAR > 1 and (tag = 'x' or \"sp ace\" = 'y') and not lang = 'de' and source = 'a' and never = 1 and YEAR < 3"
+    assert index.unknown_names(where) == ["YEAR", "never"]
+    with pytest.raises(FilterError):
+        index.unknown_names("year >")

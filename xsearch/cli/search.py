@@ -99,6 +99,8 @@ def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
         if plain and not batch and options.mode is Mode.DENSE:
             _warn_of_unknown(index, query)
         for hits in _results(index, query, options):
+            if options.where and not batch and not hits:
+                _warn_of_names(index, options.where)
             if flags["trec"]:
                 out.writelines(trec_lines(hits))
             elif flags["as_json"]:
@@ -118,6 +120,12 @@ def _warn_of_unknown(index: Index, query: str) -> None:
             "Use --mode lexical, or an index with another --encoder.",
             err=True,
         )
+
+
+def _warn_of_names(index: Index, where: str) -> None:
+    """Says on stderr which names in a filter that nothing fits are in no document: a slip of the pen looks the same."""
+    for name in index.unknown_names(where):
+        click.echo(f"No document has {name!r} among its metadata; names count with their case.", err=True)
 
 
 def trec_lines(hits: Hits) -> Iterator[str]:

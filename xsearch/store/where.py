@@ -80,6 +80,17 @@ def parse_where(text: str) -> Condition:
     return _Parser(text).parse()
 
 
+def metadata_names(text: str) -> list[str]:
+    """The names of metadata in a filter, each once.
+
+    Raises:
+        FilterError: the text does not fit the grammar.
+    """
+    parser = _Parser(text)
+    parser.parse()
+    return [name for name in dict.fromkeys(parser.names) if name not in OWN_FIELDS]
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = storable(text)
@@ -88,6 +99,7 @@ class _Parser:
         self._depth = 0
         self._comparisons = 0
         self._values_met = 0
+        self.names: list[str] = []
 
     def parse(self) -> Condition:
         condition = self._expression()
@@ -180,7 +192,8 @@ class _Parser:
         if token.kind not in ("word", "quoted"):
             raise self._error("the name of a field")
         self._next += 1
-        return token.text.strip('"')
+        self.names.append(token.text.strip('"'))
+        return self.names[-1]
 
     def _values(self, field: str) -> list[Value]:
         self._need("symbol", "(")
