@@ -273,7 +273,7 @@ def test_what_cannot_be_stored_is_looked_for_as_it_was_stored(index: Index) -> N
 
 
 def test_names_that_no_document_has(index: Index) -> None:
-    where = "YEAR > 1 and (tag = 'x' or \"sp ace\" = 'y') and not lang = 'de' and source = 'a' and never = 1 and YEAR < 3"
+    where = "YEAR > 1 or (tag = 'x' or \"sp ace\" = 'y') and not lang = 'de' and source = 'a' or never = 1 or YEAR < 3"
     assert index.unknown_names(where) == ["YEAR", "never"]
     with pytest.raises(FilterError):
         index.unknown_names("year >")
