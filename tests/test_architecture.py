@@ -28,6 +28,7 @@ FLOORS = (
     ("corpus", "encoder"),
     ("store",),
     ("search",),
+    ("prepare",),
     ("ingest",),
     ("index",),
     ("training", "evaluation"),

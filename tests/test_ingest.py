@@ -361,10 +361,10 @@ class TestPrune:
         index.add([Document("z", "by hand")])
         with index.run(["x"]) as run:
             run.add([Document("x2", "two"), Document("x3", "four")], origin="x")
-            assert run.prune() == 1
+            assert run.prune().deleted == 1
         assert set(texts(index)) == {"x2", "x3", "y1", "z"}
         with index.run(["x", "y"]) as run:
-            assert run.prune() == 3
+            assert run.prune().deleted == 3
         assert set(texts(index)) == {"z"}
 
     def test_a_document_that_moved_to_another_source_stays(self, index: Index) -> None:
@@ -373,7 +373,7 @@ class TestPrune:
         with index.run(["y"]) as run:
             run.add([Document("a", "one")], origin="y")
         with index.run(["x"]) as run:
-            assert run.prune() == 0
+            assert run.prune().deleted == 0
 
     def test_a_refused_duplicate_does_not_make_the_others_look_unmet(self, index: Index) -> None:
         with index.run(["x"]) as run:
@@ -414,7 +414,7 @@ class TestText:
         for expected in (0, 1):
             with index.run(["dir\udce9"]) as run:
                 run.add(docs("one", "two")[expected:], origin="dir\udce9")
-                assert run.prune() == expected
+                assert run.prune().deleted == expected
 
     @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", np.float32(1), nested(5000)])
     def test_metadata_that_are_no_json(self, index: Index, value: Any) -> None:

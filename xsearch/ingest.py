@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import numpy as np
 
 from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
 from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
+from xsearch.prepare import prepare, storable_document, text_hash
 from xsearch.records import Document, Passage
 from xsearch.store.catalog import storable
 from xsearch.store.checksums import record_hash
-from xsearch.store.writer import Interrupted, Prepared, Stored, Writer
-from xsearch.text.language import detect
-from xsearch.text.normalise import content_hash
-from xsearch.text.passages import PassageLimits, split_text, with_title
-from xsearch.text.tags import canonical_tag
+from xsearch.store.writer import Interrupted, Prepared, Pruned, Stored, Writer
+from xsearch.text.passages import PassageLimits, with_title
 
 # Documents looked at together, and how many characters of them at most: what is held in memory.
 LOOK_DOCUMENTS = 256
@@ -35,9 +32,6 @@ REFUSALS = (DuplicateDocumentError, InvalidArgumentError, ReadError)
 
 # A passage counts as unknown to the encoder when more than one in so many of its characters is.
 UNKNOWN_SHARE = 2
-
-# The fields of a document that must be text; callers give numbers for ids.
-TEXTS = ("doc_id", "text", "title", "lang", "source")
 
 OnDone = Callable[[int], None]
 
@@ -61,6 +55,7 @@ class IngestReport:
         empty: documents without text; none is stored.
         duplicates: ids met a second time in the run.
         pruned: documents deleted because their source no longer has them.
+        kept: documents not met, and not deleted, because their file could not be read.
         passages, tokens: written by this run.
         cut: passages of which the encoder did not read the end; splitting keeps this at 0.
         titles_left_out: documents whose title is too long to be encoded with each passage.
@@ -77,6 +72,7 @@ class IngestReport:
     empty: int = 0
     duplicates: int = 0
     pruned: int = 0
+    kept: int = 0
     passages: int = 0
     tokens: int = 0
     cut: int = 0
@@ -136,9 +132,13 @@ class IndexingRun:
         options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=storable(origin))
         return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
 
-    def prune(self) -> int:
-        """Deletes documents that came under this run's sources before and were not met now; returns how many."""
-        return self._writer.prune()
+    def prune(self, unreadable: Collection[str] = ()) -> Pruned:
+        """Deletes documents that came under this run's sources before and were not met now.
+
+        Args:
+            unreadable: files and folders that could not be read; the documents from there may be there still, and stay.
+        """
+        return self._writer.prune(unreadable)
 
 
 def ingest(
@@ -168,28 +168,6 @@ def ingest(
     finally:
         session.commit()
     return session.report
-
-
-def prepare(document: Document, encoder: Encoder, options: IngestOptions) -> tuple[Prepared, str]:
-    """The document cut into passages with their languages, and the title that is encoded with each."""
-    lang = canonical_tag(document.lang) if document.lang else ""
-    found = lang or detect(document.text)
-    split = split_text(
-        document.text, document.title, lang=found, limits=options.limits, token_spans=encoder.token_offsets
-    )
-    passages = tuple(
-        Passage(
-            position=position,
-            start=piece.start,
-            end=piece.end,
-            text=piece.text,
-            lang=lang or _passage_language(piece.text, found, len(split.pieces)),
-            tokens=piece.tokens,
-        )
-        for position, piece in enumerate(split.pieces)
-    )
-    stored = replace(document, lang=found)
-    return Prepared(stored, _text_hash(document, options.limits), options.origin, passages), split.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +230,11 @@ class _Session:
             self._on_done(int(met and doc_id not in self._encoded))
         for kind in pending:
             kind.pop(doc_id, None)
-        text_hash = _text_hash(document, self._options.limits)
-        if before is None or before.text_hash != text_hash:
+        found_hash = text_hash(document, self._options.limits)
+        if before is None or before.text_hash != found_hash:
             self._wait(document, before)
         elif before.record_hash != record_hash(document):
-            relabelled[doc_id] = (before.doc_key, Prepared(document, text_hash, self._options.origin, ()))
+            relabelled[doc_id] = (before.doc_key, Prepared(document, found_hash, self._options.origin, ()))
         else:
             unchanged[doc_id] = before.doc_key
 
@@ -310,7 +288,7 @@ class _Session:
                 self.report.languages[passage.lang] += 1
 
     def _wait(self, document: Document, before: Stored | None) -> None:
-        prepared, title = prepare(document, self._encoder, self._options)
+        prepared, title = prepare(document, self._encoder, self._options.limits, origin=self._options.origin)
         if prepared.passages:
             self._waiting[document.doc_id] = prepared, title
             return
@@ -336,7 +314,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     characters = 0
     try:
         for document in documents:
-            batch.append(_storable(document))
+            batch.append(storable_document(document))
             characters += len(document.text)
             if len(batch) >= LOOK_DOCUMENTS or characters >= LOOK_CHARACTERS:
                 yield batch
@@ -346,53 +324,3 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         raise
     if batch:
         yield batch
-
-
-def _storable(document: Document) -> Document:
-    """The document with characters that cannot be stored replaced, one for one, and with metadata that are JSON.
-
-    NaN and infinity, which JSON does not know, become null.
-    """
-    wrong = [name for name in TEXTS if not isinstance(getattr(document, name, None), str)]
-    if wrong:
-        raise InvalidArgumentError(
-            f"{str(document)[:80]} is no Document, or one whose {wrong[0]} is no text",
-            f"What is added is a list of Document, and {', '.join(TEXTS)} are text",
-            'Pass for example [Document("1", "the text")]',
-        )
-    if not document.doc_id.strip():
-        raise InvalidArgumentError(
-            f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
-            "A document id has at least one character",
-            "Give it an id",
-        )
-    try:
-        written = storable(json.dumps(dict(document.metadata), ensure_ascii=False))
-        metadata = json.loads(written, parse_constant=lambda name: None)
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise InvalidArgumentError(
-            f"The metadata of the document {document.doc_id!r} are not JSON: {exc}",
-            "Values are text, numbers, true, false, null, and lists and objects of these",
-            "Turn dates and other objects into text first",
-        ) from exc
-    return replace(
-        document,
-        text=storable(document.text),
-        title=storable(document.title),
-        doc_id=storable(document.doc_id),
-        source=storable(document.source),
-        metadata=metadata,
-    )
-
-
-def _text_hash(document: Document, limits: PassageLimits) -> str:
-    """A hash of all that a document's passages and vectors depend on, but the encoder."""
-    return content_hash(document.title, document.text, document.lang, str(limits.target))
-
-
-def _passage_language(text: str, document_language: str, count: int) -> str:
-    """The passage's own language, or its document's where it is the only passage or too short to tell."""
-    if count == 1:
-        return document_language
-    found = detect(text)
-    return document_language if found == "und" else found

@@ -47,11 +47,13 @@ class Skipped:
         source: the file or dataset.
         reason: one sentence, for people.
         line: 1-based line or row, where there is one.
+        empty: whether it was read and there was no text, so that nothing is lost.
     """
 
     source: str
     reason: str
     line: int | None = None
+    empty: bool = False
 
     @property
     def place(self) -> str:

@@ -339,3 +339,18 @@ def test_a_name_that_is_no_folder(xsearch: Xsearch, corpus: Path) -> None:
     assert "Directory 'indexes' is a file" in xsearch("index", "news", corpus).err
     os.rename("indexes", "plain")
     refused(xsearch("index", "./plain/news", corpus), str(Path("plain/news")))
+
+
+def test_prune_keeps_what_could_not_be_read_and_deletes_what_is_gone_or_empty(xsearch: Xsearch, corpus: Path) -> None:
+    """A file damaged today may be whole again tomorrow; rsync does not delete after an error either."""
+    table = corpus / "rows.jsonl"
+    table.write_text('{"id": "a", "text": "eins"}\n{"id": "b", "text": "zwei"}\n')
+    xsearch("index", "news", corpus)
+    (corpus / "nile.md").write_bytes(bytes(range(256)) * 4)
+    (corpus / "berg.txt").write_text("  ")
+    (corpus / "sub" / "茶.txt").unlink()
+    table.write_text('{"id": "a", "text": "eins"}\n{"id": "b", "te\n')
+    report = xsearch("index", "news", corpus, "--prune", "--json").json
+    assert (report["pruned"], report["kept"]) == (2, 2)
+    assert doc_ids() == [(corpus / "nile.md").as_posix(), "a", "b"]
+    assert "2 kept as their file could not be read" in xsearch("index", "news", corpus, "--prune").out

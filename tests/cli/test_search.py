@@ -268,3 +268,17 @@ def test_modes(find: Xsearch) -> None:
     assert find("กขคง", "-k", "1", "--mode", "lexical").err == find("tea", "-k", "1").err == ""
     assert find("x", "--mode", "telepathic").code == 2
     assert find("कोई", "--mode", "lexical", "--lang", "hi", "--trec").code == 0
+
+
+def test_trec_gives_k_documents_however_many_passages_they_have(xsearch: Xsearch, tmp_path: Path) -> None:
+    long = " ".join(f"The river Nile floods in summer, as it did in the year {year}." for year in range(1, 400))
+    rows = [{"id": "long", "text": long}, *({"id": f"d{n}", "text": f"A short note {n}."} for n in range(6))]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    xsearch("index", "rivers", tmp_path / "rows.jsonl")
+    passages = xsearch("search", "rivers", "When does the Nile flood?", "-k", "5", "--json").json["hits"]
+    assert {hit["doc_id"] for hit in passages} == {"long"}
+    lines = xsearch("search", "rivers", "When does the Nile flood?", "-k", "5", "--trec").out.splitlines()
+    assert len(lines) == len({line.split()[2] for line in lines}) == 5
+    assert lines[0].split()[2:4] == ["long", "1"]
+    everything = xsearch("search", "rivers", "When does the Nile flood?", "-k", "50", "--trec").out.splitlines()
+    assert len(everything) == 7

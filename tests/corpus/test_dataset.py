@@ -27,7 +27,7 @@ def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     told: list[int] = []
     assert list(read_source(str(folder), on_bytes=told.append)) == [
         Document("d0", "eins", source=str(folder)),
-        Skipped(str(folder), "no text", 2),
+        Skipped(str(folder), "no text", 2, empty=True),
         Document("d2", "drei", source=str(folder)),
     ]
     size = measure_source(str(folder))

@@ -127,7 +127,7 @@ def test_encodings_of_pages(tmp_path: Path, text: str, encoding: str, declared: 
 )
 def test_pages_without_text(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.html"
-    assert read(path, content) == Skipped(str(path), "no text")
+    assert read(path, content) == Skipped(str(path), "no text", empty=True)
 
 
 def test_reading_leaves_logging_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
 def test_white_space_alone_is_no_text(tmp_path: Path, content: bytes) -> None:
     """Pitfall 21: an empty document is reported, not indexed."""
     path = tmp_path / "empty.txt"
-    assert read(path, content) == Skipped(str(path), "no text")
+    assert read(path, content) == Skipped(str(path), "no text", empty=True)
 
 
 def test_binary_data_called_txt_is_skipped(tmp_path: Path) -> None:

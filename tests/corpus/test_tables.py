@@ -107,7 +107,7 @@ def test_a_table_without_ids_gives_path_and_number(tmp_path: Path) -> None:
     items = read(path, "text,n\nfirst,1\n,2\nthird,3\n")
     assert items == [
         Document(f"{path}#1", "first", source=str(path), metadata={"n": "1"}),
-        Skipped(str(path), "no text", 3),
+        Skipped(str(path), "no text", 3, empty=True),
         Document(f"{path}#3", "third", source=str(path), metadata={"n": "3"}),
     ]
 
@@ -424,7 +424,7 @@ def test_parquet(tmp_path: Path) -> None:
             str(path),
             {"when": "2024-05-01T12:30:00+00:00", "score": 0.5, "tags": ["a", "b"], "inner": {"k": 1}},
         ),
-        Skipped(str(path), "no text", 2),
+        Skipped(str(path), "no text", 2, empty=True),
         Skipped(str(path), "the field 'id' holds no id", 3),
     ]
 

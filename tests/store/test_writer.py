@@ -133,7 +133,7 @@ class TestGeneration:
             writer.mark_seen([key], "here")
             writer.mark_seen([], "here")
             assert writer.delete(["nobody"]) == 0
-            assert writer.prune() == 0
+            assert writer.prune().deleted == 0
             writer.finish()
             assert generation(catalog) == 1
             writer.update_records({key: item})
@@ -200,11 +200,11 @@ class TestRuns:
         batch = [prepared("a", "one", origin="x"), prepared("b", "two", origin="y"), prepared("c", "three", origin="x")]
         with open_writer(tmp_path, catalog, ["x", "y"]) as writer:
             writer.write(batch, vectors_of(*batch))
-            assert writer.prune() == 0
+            assert writer.prune().deleted == 0
             writer.finish()
         with open_writer(tmp_path, catalog, ["x"]) as writer:
             writer.mark_seen([writer.stored(["a"])["a"].doc_key], "x")
-            assert writer.prune() == 1
+            assert writer.prune().deleted == 1
         assert {doc_id for doc_id, _ in stored_texts(catalog).values()} == {"a", "b"}
 
 

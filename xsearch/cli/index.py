@@ -123,7 +123,7 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
             return
         try:
             with _opened(path, flags) as target:
-                report = _run(target, found, progress, flags)
+                report = _run(target, found, (reading, progress), flags)
                 info = target.info()
         except KeyboardInterrupt:
             progress.remark("What was committed is kept; the same command goes on from there.")
@@ -140,11 +140,12 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
 def _run(
     target: Index,
     sources: Sequence[tuple[str, Iterator[Document]]],
-    progress: IngestProgress,
+    around: tuple[_Reading, IngestProgress],
     flags: dict[str, Any],
 ) -> IngestReport:
     from xsearch.ingest import DuplicatePolicy, IngestReport
 
+    reading, progress = around
     report = IngestReport()
     policy = DuplicatePolicy(flags["on_duplicate"])
     with target.run([origin for origin, _ in sources], passage_tokens=flags["passage_tokens"]) as run:
@@ -156,7 +157,8 @@ def _run(
         for origin, found in sources:
             report.merge(run.add(found, origin=origin, on_duplicate=policy, on_done=progress.count))
         if flags["prune"]:
-            report.pruned = run.prune()
+            pruned = run.prune({item.source for item in reading.skipped if not item.empty})
+            report.pruned, report.kept = pruned.deleted, pruned.kept
     return report
 
 
@@ -214,6 +216,7 @@ def _print_report(report: IngestReport, skipped: int, target: Index, documents: 
         "without text": report.empty,
         "with an id that came twice": report.duplicates,
         "pruned": report.pruned,
+        "kept as their file could not be read": report.kept,
         "skipped": skipped,
     }
     parts = [f"{count:,} {what}" for what, count in counts.items() if count]

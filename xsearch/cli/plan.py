@@ -105,12 +105,11 @@ def make_plan(documents: Iterable[Document], target: Target, progress: IngestPro
 
     An id that comes twice is counted twice.
     """
-    from xsearch.ingest import IngestOptions, prepare
+    from xsearch.prepare import prepare
     from xsearch.text.passages import PassageLimits, with_title
 
     encoder = target.encoder
     limits = PassageLimits(target=target.passage_tokens, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
-    options = IngestOptions(limits)
     began = time.perf_counter()
     count = unchanged = passages = tokens = text_bytes = 0
     sample: list[str] = []
@@ -121,7 +120,7 @@ def make_plan(documents: Iterable[Document], target: Target, progress: IngestPro
         if target.holds(document):
             unchanged += 1
             continue
-        prepared, title = prepare(document, encoder, options)
+        prepared, title = prepare(document, encoder, limits)
         passages += len(prepared.passages)
         metadata = json.dumps(dict(document.metadata), ensure_ascii=False, default=str)
         for text in (document.doc_id, document.text, document.title, document.source, metadata):

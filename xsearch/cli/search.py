@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from xsearch.config import index_path
 
 if TYPE_CHECKING:
     from xsearch.index import Index
-    from xsearch.records import Hits, Query
+    from xsearch.records import Hit, Hits, Query
     from xsearch.search.retrieve import SearchOptions
+
+    Search = Callable[[Index, Sequence[Query], SearchOptions], Iterable[Hits]]
 
 # Queries of a batch that are searched together.
 BATCH_QUERIES = 256
@@ -38,7 +41,15 @@ Examples:
 )
 @click.argument("name")
 @click.argument("query")
-@click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits a query.")
+@click.option(
+    "-k",
+    "--top-k",
+    "k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Hits a query: passages, or with --trec documents.",
+)
 @click.option("--lang", "langs", multiple=True, help="Only passages in this language; may be given several times.")
 @click.option("--where", default="", help="Only documents that fit, e.g. \"year >= 2000 and source = 'wiki'\".")
 @click.option(
@@ -98,7 +109,7 @@ def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
     ):
         if plain and not batch and options.mode is Mode.DENSE:
             _warn_of_unknown(index, query)
-        for hits in _results(index, query, options):
+        for hits in _results(index, query, options, _documents if flags["trec"] else _passages):
             if options.where and not batch and not hits:
                 _warn_of_names(index, options.where)
             if flags["trec"]:
@@ -150,20 +161,43 @@ def _word(text: str) -> str:
     return "_".join(text.split())
 
 
-def _results(index: Index, query: str, options: SearchOptions) -> Iterator[Hits]:
+def _results(index: Index, query: str, options: SearchOptions, search: Search) -> Iterator[Hits]:
     from xsearch.records import Query
 
     if query != "-":
-        yield from index.search_many([Query("1", query)], options)
+        yield from search(index, [Query("1", query)], options)
         return
     waiting: list[Query] = []
     for asked in _queries():
         waiting.append(asked)
         if len(waiting) == BATCH_QUERIES:
-            yield from index.search_many(waiting, options)
+            yield from search(index, waiting, options)
             waiting = []
     if waiting:
-        yield from index.search_many(waiting, options)
+        yield from search(index, waiting, options)
+
+
+def _passages(index: Index, queries: Sequence[Query], options: SearchOptions) -> Iterable[Hits]:
+    """The best ``options.k`` passages of each query."""
+    return index.search_many(queries, options)
+
+
+def _documents(index: Index, queries: Sequence[Query], options: SearchOptions) -> Iterable[Hits]:
+    """The best passages of the best ``options.k`` documents of each query, or of as many as there are."""
+    from xsearch.records import Hits
+
+    found: dict[int, Hits] = {}
+    left, k = list(range(len(queries))), options.k
+    while left:
+        k *= 2
+        for place, hits in zip(left, index.search_many([queries[n] for n in left], replace(options, k=k)), strict=True):
+            best: dict[str, Hit] = {}
+            for hit in hits:
+                best.setdefault(hit.doc_id, hit)
+            if len(best) >= options.k or len(hits) < k:
+                found[place] = Hits(hits.query, tuple(best.values())[: options.k])
+        left = [place for place in left if place not in found]
+    return (found[place] for place in range(len(queries)))
 
 
 def _queries() -> Iterator[Query]:

@@ -53,7 +53,7 @@ def read_docx(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Do
     if word.text.strip():
         yield Document(path, word.text, word.title, options.lang, path, {"author": word.author} if word.author else {})
     else:
-        yield Skipped(path, "no text")
+        yield Skipped(path, "no text", empty=True)
 
 
 def _check_zip(file: BinaryIO, path: str) -> None:

@@ -43,7 +43,7 @@ def read_html(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Do
     page = decode(data, source=path, encoding=options.encoding or _declared_encoding(data))
     tree, text = _extract(page)
     if tree is None or not text.strip():
-        yield Skipped(path, "no text")
+        yield Skipped(path, "no text", empty=True)
         return
     title = clean(" ".join((tree.findtext(".//title") or "").split()))
     yield Document(path, text, title, options.lang or _declared_lang(tree), path)

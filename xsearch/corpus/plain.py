@@ -26,7 +26,7 @@ _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None
 def read_text(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Document | Skipped]:
     """The file as one document."""
     text = load_text(path, options.encoding, on_bytes)
-    yield Document(path, text, lang=options.lang, source=path) if text.strip() else Skipped(path, "no text")
+    yield Document(path, text, lang=options.lang, source=path) if text.strip() else Skipped(path, "no text", empty=True)
 
 
 def read_markdown(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Document | Skipped]:
@@ -36,7 +36,7 @@ def read_markdown(path: str, options: ReadOptions, on_bytes: OnBytes) -> Iterato
     title, text = split_title(text, given=str(given) if given is not None else "")
     lang = next((tag for key in ("lang", "language") if isinstance(tag := front.pop(key, None), str)), "")
     if not text.strip():
-        yield Skipped(path, "no text")
+        yield Skipped(path, "no text", empty=True)
     else:
         yield Document(path, text, title, options.lang or lang, path, front)
 

@@ -128,7 +128,9 @@ def documents(rows: Iterable[Row | Skipped], table: Table, options: ReadOptions)
             fields = find_fields(names, options, source=table.source)
             rest = chain(first, rest)
         elif first:
-            yield from (Skipped(table.source, "no text", row.line) if isinstance(row, Row) else row for row in first)
+            yield from (
+                Skipped(table.source, "no text", row.line, empty=True) if isinstance(row, Row) else row for row in first
+            )
         else:
             break
     for row in rest:
@@ -154,7 +156,7 @@ def _document(row: Row, fields: Fields, table: Table, options: ReadOptions) -> D
         # Collections such as TREC-COVID hold records of a title alone, and their qrels count them.
         text, title = title, ""
     if not text.strip():
-        return skipped("no text")
+        return Skipped(table.source, "no text", row.line, empty=True)
     doc_id: str | None = f"{table.prefix}#{row.number}"
     if fields.doc_id is not None:
         doc_id = _id(row.cells.get(fields.doc_id))

@@ -222,7 +222,7 @@ def _storable(items: Iterator[Document | Skipped], options: ReadOptions) -> Iter
     """The items; names of files that are not valid in the file system's encoding, and languages, made storable."""
     for item in items:
         if isinstance(item, Skipped):
-            yield Skipped(clean(item.source), clean(item.reason), item.line)
+            yield replace(item, source=clean(item.source), reason=clean(item.reason))
             continue
         document = item
         if has_undecoded_bytes(document.source):

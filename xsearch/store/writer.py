@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,6 +65,14 @@ class Interrupted:
 
     started: str
     documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many documents a run deleted that were not met, and how many it kept because they could not be read."""
+
+    deleted: int
+    kept: int
 
 
 class Writer:
@@ -164,9 +172,22 @@ class Writer:
         """Deletes documents; returns how many there were."""
         return self._delete(documents.c.doc_id.in_(doc_ids))
 
-    def prune(self) -> int:
-        """Deletes documents that came under this run's sources before and were not met now; returns how many."""
-        return self._delete(documents.c.origin.in_(self._sources) & (documents.c.run_id != self.run_id))
+    def prune(self, unreadable: Collection[str] = ()) -> Pruned:
+        """Deletes documents that came under this run's sources before and were not met now.
+
+        Args:
+            unreadable: files and folders that could not be read; the documents from there may be there still, and stay.
+        """
+        unmet = documents.c.origin.in_(self._sources) & (documents.c.run_id != self.run_id)
+        if not unreadable:
+            return Pruned(deleted=self._delete(unmet), kept=0)
+        with self._catalog.reading() as connection:
+            found = list(connection.execute(sa.select(documents.c.doc_key, documents.c.source).where(unmet)))
+        gone = [row.doc_key for row in found if not _is_within(row.source, unreadable)]
+        with self._catalog.transaction() as connection:
+            delete_documents(connection, gone)
+            _note_change(connection)
+        return Pruned(deleted=len(gone), kept=len(found) - len(gone))
 
     def finish(self) -> None:
         """Notes that the run came to its end."""
@@ -219,6 +240,11 @@ def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> I
     """
     with writer_lock(index):
         yield Writer(index, catalog, sources)
+
+
+def _is_within(source: str, places: Collection[str]) -> bool:
+    """Whether a source is one of the files, or in one of the folders."""
+    return source in places or any(parent.as_posix() in places for parent in PurePosixPath(source).parents)
 
 
 def _note_change(connection: sa.Connection) -> None:

@@ -1,0 +1,89 @@
+"""A document made ready to be written: storable, cut into passages, told its language."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from xsearch.encoder.protocol import Encoder
+from xsearch.errors import InvalidArgumentError
+from xsearch.records import Document, Passage
+from xsearch.store.catalog import storable
+from xsearch.store.writer import Prepared
+from xsearch.text.language import detect
+from xsearch.text.normalise import content_hash
+from xsearch.text.passages import PassageLimits, split_text
+from xsearch.text.tags import canonical_tag
+
+# The fields of a document that must be text; callers give numbers for ids.
+TEXTS = ("doc_id", "text", "title", "lang", "source")
+
+
+def prepare(document: Document, encoder: Encoder, limits: PassageLimits, *, origin: str = "") -> tuple[Prepared, str]:
+    """The document cut into passages with their languages, and the title that is encoded with each."""
+    lang = canonical_tag(document.lang) if document.lang else ""
+    found = lang or detect(document.text)
+    split = split_text(document.text, document.title, lang=found, limits=limits, token_spans=encoder.token_offsets)
+    passages = tuple(
+        Passage(
+            position=position,
+            start=piece.start,
+            end=piece.end,
+            text=piece.text,
+            lang=lang or _passage_language(piece.text, found, len(split.pieces)),
+            tokens=piece.tokens,
+        )
+        for position, piece in enumerate(split.pieces)
+    )
+    stored = replace(document, lang=found)
+    return Prepared(stored, text_hash(document, limits), origin, passages), split.title
+
+
+def storable_document(document: Document) -> Document:
+    """The document with characters that cannot be stored replaced, one for one, and with metadata that are JSON.
+
+    NaN and infinity, which JSON does not know, become null.
+    """
+    wrong = [name for name in TEXTS if not isinstance(getattr(document, name, None), str)]
+    if wrong:
+        raise InvalidArgumentError(
+            f"{str(document)[:80]} is no Document, or one whose {wrong[0]} is no text",
+            f"What is added is a list of Document, and {', '.join(TEXTS)} are text",
+            'Pass for example [Document("1", "the text")]',
+        )
+    if not document.doc_id.strip():
+        raise InvalidArgumentError(
+            f"A document from {document.source or 'the caller'} has the id {document.doc_id!r}",
+            "A document id has at least one character",
+            "Give it an id",
+        )
+    try:
+        written = storable(json.dumps(dict(document.metadata), ensure_ascii=False))
+        metadata = json.loads(written, parse_constant=lambda name: None)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidArgumentError(
+            f"The metadata of the document {document.doc_id!r} are not JSON: {exc}",
+            "Values are text, numbers, true, false, null, and lists and objects of these",
+            "Turn dates and other objects into text first",
+        ) from exc
+    return replace(
+        document,
+        text=storable(document.text),
+        title=storable(document.title),
+        doc_id=storable(document.doc_id),
+        source=storable(document.source),
+        metadata=metadata,
+    )
+
+
+def text_hash(document: Document, limits: PassageLimits) -> str:
+    """A hash of all that a document's passages and vectors depend on, but the encoder."""
+    return content_hash(document.title, document.text, document.lang, str(limits.target))
+
+
+def _passage_language(text: str, document_language: str, count: int) -> str:
+    """The passage's own language, or its document's where it is the only passage or too short to tell."""
+    if count == 1:
+        return document_language
+    found = detect(text)
+    return document_language if found == "und" else found
