@@ -225,10 +225,16 @@ def test_a_reader_that_goes_away_is_no_error(demo: tuple[Path, Outcome], argumen
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("arguments", [["list"], ["export", "demo"]])
-def test_a_full_disk_is_told(demo: tuple[Path, Outcome], arguments: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told(demo: tuple[Path, Outcome], arguments: list[str], unbuffered: str) -> None:
     with (
         Path("/dev/full").open("wb") as full,
-        start(*arguments, cwd=demo[0], env={"XSEARCH_INDEX_DIR": str(demo[0])}, stdout=full) as running,
+        start(
+            *arguments,
+            cwd=demo[0],
+            env={"XSEARCH_INDEX_DIR": str(demo[0]), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+        ) as running,
     ):
         _, err = running.communicate(timeout=60)
     assert running.returncode == 1

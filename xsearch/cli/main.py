@@ -92,7 +92,8 @@ def main() -> None:
         _discard_output()
     except OSError as exc:
         _discard_output()
-        code = _failed(f"The output cannot be written: {exc.strerror or exc}.")
+        # What failed before has been told, be it this or something else.
+        code = code or _failed(f"The output cannot be written: {exc.strerror or exc}.")
     sys.exit(code)
 
 
