@@ -16,6 +16,7 @@ import click
 import pytest
 
 import xsearch
+from tests.commands import all_commands
 from xsearch.cli.main import COMMANDS, cli
 from xsearch.cli.settings import defaults_from
 from xsearch.encoder.builtin import MINI_FOLDER
@@ -30,16 +31,6 @@ DEMO = (ROOT / "demo" / "demo.sh").read_text(encoding="utf-8")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
-def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        yield (*path, name), command
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-
-
 def command_lines() -> list[tuple[str, str]]:
     """Where a command line is shown, and the line."""
     found = [("README.md", line) for line in README.splitlines() if line.startswith("    ")]
@@ -48,7 +39,7 @@ def command_lines() -> list[tuple[str, str]]:
     asked = re.findall(r"^ask ('.*?')(?: '(.*)')?$", DEMO, re.MULTILINE)
     found += [("demo/demo.sh", f"xsearch search demo {query} -k 1 {options}") for query, options in asked]
     found += [("--help", line) for line in (cli.epilog or "").splitlines()]
-    for path, command in commands():
+    for path, command in all_commands():
         found += [("-".join(path), line) for line in f"{command.epilog or ''}\n{command.help or ''}".splitlines()]
     return [(place, line.strip()) for place, line in found if re.search(r"(?:^|\||&&) *xsearch [a-z]", line)]
 
@@ -97,7 +88,7 @@ def test_command_lines_parse(place: str, line: str, tmp_path: Path, monkeypatch:
 def test_there_are_command_lines_to_test() -> None:
     lines = command_lines()
     assert len(lines) > 40
-    for path, command in commands():
+    for path, command in all_commands():
         wanted = " ".join(("xsearch", *path))
         if not isinstance(command, click.Group):
             assert any(wanted in line for place, line in lines if place == "-".join(path)), path
@@ -112,8 +103,8 @@ def test_a_wrong_command_line_would_be_noticed() -> None:
 
 
 def test_options_named_in_running_text_exist() -> None:
-    known = {name for _, command in commands() for option in command.params for name in option.opts}
-    known |= {name for _, command in commands() for option in command.params for name in option.secondary_opts}
+    known = {name for _, command in all_commands() for option in command.params for name in option.opts}
+    known |= {name for _, command in all_commands() for option in command.params for name in option.secondary_opts}
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for span in re.findall(r"`([^`\n]+)`", text):

@@ -10,10 +10,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors
+from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors, unreadable
 from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
 from xsearch.prepare import prepare, storable_document, text_hash
-from xsearch.records import Document, Passage
+from xsearch.records import Document
 from xsearch.store.catalog import storable
 from xsearch.store.checksums import record_hash
 from xsearch.store.writer import Interrupted, Prepared, Pruned, Stored, Writer
@@ -29,9 +29,6 @@ COMMIT_PASSAGES = 4096
 COMMIT_SECONDS = 30.0
 # Errors of one document; those before it are none the worse for it.
 REFUSALS = (DuplicateDocumentError, InvalidArgumentError, ReadError)
-
-# A passage counts as unknown to the encoder when more than one in so many of its characters is.
-UNKNOWN_SHARE = 2
 
 OnDone = Callable[[int], None]
 
@@ -258,16 +255,11 @@ class _Session:
             self._encoded[item.document.doc_id] = _Encoded(item, vectors[start:end])
             self.report.titles_left_out += bool(item.document.title.strip()) and not title
             start = end
-        self._count_unknown([passage for item, _ in waiting for passage in item.passages])
+        passages = [passage for item, _ in waiting for passage in item.passages]
+        unknown = unreadable(self._encoder, [passage.text for passage in passages])
+        self.report.unknown.update(passage.lang for passage, no in zip(passages, unknown, strict=True) if no)
         self._waiting.clear()
         self._on_done(len(waiting))
-
-    def _count_unknown(self, passages: Sequence[Passage]) -> None:
-        """Counts passages that are mostly written in characters which the encoder does not know."""
-        unknown = self._encoder.unknown_characters([passage.text for passage in passages])
-        for passage, count in zip(passages, unknown, strict=True):
-            if count * UNKNOWN_SHARE > len("".join(passage.text.split())):
-                self.report.unknown[passage.lang] += 1
 
     def commit(self) -> None:
         """Writes all that is encoded."""

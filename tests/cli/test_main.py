@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
 from tests.cli.conftest import Outcome, Xsearch, process, refused, start
-from xsearch.cli.main import COMMANDS, cli
-
-
-def all_commands(
-    group: click.Group = cli, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        yield (*path, name), command
-        if isinstance(command, click.Group):
-            yield from all_commands(command, (*path, name))
+from tests.commands import all_commands
+from xsearch.cli.main import COMMANDS
 
 
 def test_help_names_all_commands(xsearch: Xsearch) -> None:

@@ -124,8 +124,9 @@ def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
 
 def _warn_of_unknown(index: Index, query: str) -> None:
     """Says so on stderr where the encoder cannot read the query, and its hits mean nothing."""
-    length = len("".join(query.split()))
-    if length and 2 * index.encoder.unknown_characters([query])[0] > length:
+    from xsearch.encoder.protocol import unreadable
+
+    if query.strip() and unreadable(index.encoder, [query])[0]:
         click.echo(
             "The encoder does not know the characters of this query, and the hits below are chance. "
             "Use --mode lexical, or an index with another --encoder.",

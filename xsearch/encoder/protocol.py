@@ -57,6 +57,12 @@ class Encoder(Protocol):
         ...
 
 
+def unreadable(encoder: Encoder, texts: Sequence[str]) -> list[bool]:
+    """For each text whether more than half of its characters, white space apart, mean nothing to the encoder."""
+    counts = encoder.unknown_characters(texts)
+    return [2 * count > len("".join(text.split())) for text, count in zip(texts, counts, strict=True)]
+
+
 def unit_vectors(vectors: Vectors) -> Vectors:
     """The same rows at length 1; the one place where vectors are normalised.
 

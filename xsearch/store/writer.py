@@ -69,7 +69,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many documents a run deleted that were not met, and how many it kept because they could not be read."""
+    """How many documents were deleted, and how many were kept because their file could not be read."""
 
     deleted: int
     kept: int
@@ -170,7 +170,7 @@ class Writer:
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Deletes documents; returns how many there were."""
-        return self._delete(documents.c.doc_id.in_(doc_ids))
+        return self._delete(documents.c.doc_id.in_(doc_ids)).deleted
 
     def prune(self, unreadable: Collection[str] = ()) -> Pruned:
         """Deletes documents that came under this run's sources before and were not met now.
@@ -179,28 +179,22 @@ class Writer:
             unreadable: files and folders that could not be read; the documents from there may be there still, and stay.
         """
         unmet = documents.c.origin.in_(self._sources) & (documents.c.run_id != self.run_id)
-        if not unreadable:
-            return Pruned(deleted=self._delete(unmet), kept=0)
-        with self._catalog.reading() as connection:
-            found = list(connection.execute(sa.select(documents.c.doc_key, documents.c.source).where(unmet)))
-        gone = [row.doc_key for row in found if not _is_within(row.source, unreadable)]
-        with self._catalog.transaction() as connection:
-            delete_documents(connection, gone)
-            _note_change(connection)
-        return Pruned(deleted=len(gone), kept=len(found) - len(gone))
+        return self._delete(unmet, spared=unreadable)
 
     def finish(self) -> None:
         """Notes that the run came to its end."""
         with self._catalog.transaction() as connection:
             connection.execute(runs.update().where(runs.c.run_id == self.run_id).values(finished=_now()))
 
-    def _delete(self, which: sa.ColumnElement[bool]) -> int:
+    def _delete(self, which: sa.ColumnElement[bool], *, spared: Collection[str] = ()) -> Pruned:
+        """Deletes the documents that fit, but those whose source is one of the files and folders that are spared."""
         with self._catalog.transaction() as connection:
-            keys = list(connection.execute(sa.select(documents.c.doc_key).where(which)).scalars())
-            if keys:
-                delete_documents(connection, keys)
+            found = list(connection.execute(sa.select(documents.c.doc_key, documents.c.source).where(which)))
+            gone = [row.doc_key for row in found if not _is_within(row.source, spared)]
+            if gone:
+                delete_documents(connection, gone)
                 _note_change(connection)
-        return len(keys)
+        return Pruned(deleted=len(gone), kept=len(found) - len(gone))
 
     def _sweep(self) -> None:
         """Removes vector files that no commit speaks of: what a killed writer left."""
@@ -244,7 +238,9 @@ def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> I
 
 def _is_within(source: str, places: Collection[str]) -> bool:
     """Whether a source is one of the files, or in one of the folders."""
-    return source in places or any(parent.as_posix() in places for parent in PurePosixPath(source).parents)
+    return bool(places) and (
+        source in places or any(parent.as_posix() in places for parent in PurePosixPath(source).parents)
+    )
 
 
 def _note_change(connection: sa.Connection) -> None:
