@@ -115,3 +115,11 @@ class FilterError(XsearchError, ValueError):
 
 class EvaluationError(XsearchError):
     """An evaluation cannot be run on what was given."""
+
+
+class TrainingError(XsearchError):
+    """A training run cannot start or go on: its recipe, its data, its checkpoint or its numbers are at fault."""
+
+
+class PairError(ReadError):
+    """A line of parallel or question data is malformed; the message names file and line."""
