@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xsearch.encoder import static
 from xsearch.encoder.fingerprint import Fingerprint
 from xsearch.encoder.protocol import OnProgress, Vectors, unit_vectors
 from xsearch.errors import EncoderError, EncoderNotFoundError, MissingExtraError
@@ -78,8 +79,9 @@ KNOWN_PROMPTS: Mapping[str, Prompts] = {
 class HubEncoder:
     """A model of the sentence-transformers library behind the :class:`~xsearch.encoder.protocol.Encoder` protocol.
 
-    A model without a pooling layer (``xlm-roberta-base``, mBERT, the mT5 encoder) gets mean pooling. Prompts come from
-    the model's own configuration; families known to need them get theirs where it has none.
+    A model without a pooling layer (``xlm-roberta-base``, mBERT, the mT5 encoder) gets mean pooling; a static model
+    (``StaticEmbedding``, model2vec) is a table of token vectors and their mean. Prompts come from the model's own
+    configuration; families known to need them get theirs where it has none.
 
     Args:
         name: a folder, or a name on the Hugging Face hub; nothing is fetched when ``HF_HUB_OFFLINE`` is set.
@@ -94,14 +96,21 @@ class HubEncoder:
     def __init__(self, name: str, *, device: str = "cpu") -> None:
         self._name = name
         self._model = _load(name, device)
-        tokenizer = self._model.tokenizer
+        self._static = static.is_static(self._model)
+        raw = self._model.tokenizer
+        tokenizer = static.transformers_tokenizer(raw) if self._static else raw
         if not getattr(tokenizer, "is_fast", False):
             raise EncoderError(
                 f"The tokenizer of {name} is a slow one ({type(tokenizer).__name__})",
                 "xsearch needs the offsets of tokens, which only fast tokenizers give",
                 "Convert the tokenizer, or choose another model",
             )
-        _check_complete(self._model, name)
+        if self._static:
+            static.check_rows(self._model, name)
+            if device == "cpu":
+                self._model.float()  # a static model is loaded as it is stored, whatever dtype is asked for
+        else:
+            _check_complete(self._model, name)
         # Without its files the library makes up a tokenizer that turns every word into the unknown token.
         if set(tokenizer.get_vocab()) - {"▁"} <= set(tokenizer.all_special_tokens):
             raise EncoderError(
@@ -111,8 +120,9 @@ class HubEncoder:
             )
         self._tokenizer = tokenizer
         self.dim: int = int(self._model.get_embedding_dimension() or 0)
-        self.max_tokens: int = _max_tokens(self._model)
-        self._model.max_seq_length = self.max_tokens
+        self.max_tokens: int = static.max_tokens(raw) if self._static else _max_tokens(self._model)
+        if not self._static:
+            self._model.max_seq_length = self.max_tokens
         self.prompts = find_prompts(name, self._model.prompts)
         self.overhead_tokens: int = len(tokenizer(self.prompts.passage)["input_ids"])
 
@@ -178,11 +188,15 @@ class HubEncoder:
             )
             if on_progress is not None:
                 on_progress(len(chunk))
+        if self._static:
+            static.fill_directionless(self._model, vectors)
         return unit_vectors(vectors) if len(texts) else vectors
 
     def _token_vectors(self, text: str) -> Vectors:
         import torch
 
+        if self._static:
+            return static.rows_of(self._model, self._ids(text)[: self.max_tokens - self.overhead_tokens])
         head, tail = self._special_ids
         prompt = self._ids(self.prompts.passage)
         room = self.max_tokens - len(head) - len(tail) - len(prompt)
@@ -250,6 +264,7 @@ def _load(name: str, device: str) -> SentenceTransformer:
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     # Weights stored in 16 bits are slow on a CPU, and sums over a long text lose digits there.
     arithmetic = {"dtype": torch.float32} if device == "cpu" else {}
+    static.check_folder(Path(name))
     with _quiet():
         try:
             return SentenceTransformer(name, device=device, local_files_only=offline, model_kwargs=arithmetic)
@@ -330,6 +345,8 @@ def _max_tokens(model: SentenceTransformer) -> int:
 
 
 def _pooling(model: SentenceTransformer) -> str:
+    if static.is_static(model):
+        return "mean"
     for module in model:
         if hasattr(module, "get_pooling_mode_str"):
             return str(module.get_pooling_mode_str())  # type: ignore[operator]
