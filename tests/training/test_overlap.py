@@ -77,7 +77,7 @@ def test_a_run_of_sixteen_characters_where_there_are_no_spaces(context: str) -> 
 def test_a_run_passes_over_punctuation_and_digits_count_as_characters() -> None:
     guard = EvaluationGuard(["灯塔于1871年用红砖砌成，高30米，至今仍在使用。"])
     assert guard.overlaps("灯塔于1871年用红砖砌成高30")
-    assert guard.overlaps("砖砌成。高３０米——至今仍在使用")
+    assert guard.overlaps("年用红砖砌成。高３０米——至今仍在使用")
     assert not guard.overlaps("红砖砌成高40米")
 
 
@@ -85,8 +85,8 @@ def test_a_latin_name_within_chinese_is_no_run() -> None:
     guard = EvaluationGuard(["他们使用微软的 Microsoft Windows Server 2019 系统来管理数据库。"])
     assert not guard.overlaps("我有 Microsoft Windows Server 2019 电脑")
     assert not guard.overlaps("用微软的 Microsoft Windows 系统")
-    assert not guard.overlaps("Server2019系统来管理数")  # 17 characters, at most 7 of 16 are Chinese
-    assert guard.overlaps("rver2019系统来管理数据")  # 16 characters, 8 of them Chinese
+    assert not guard.overlaps("Server2019系统来管理数据")  # 17 characters, at most 7 of 16 are Chinese
+    assert guard.overlaps("rver2019系统来管理数据库")  # 16 characters, 8 of them Chinese
 
 
 def test_words_of_scripts_with_vowel_signs_are_words() -> None:
