@@ -1,0 +1,147 @@
+"""The examples of a run: its files read language by language, filtered, and chosen from."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xsearch.errors import TrainingError
+from xsearch.training.bitext import Pair
+from xsearch.training.filters import FilterReport, PairFilters, Reason, filtered
+from xsearch.training.overlap import EvaluationGuard
+from xsearch.training.pairs import read_pairs
+from xsearch.training.questions import read_questions
+from xsearch.training.recipe import DataTable
+from xsearch.training.selection import Example, Kind, english_examples, passages, select
+
+OnFile = Callable[[Path], None]
+MAX_CHARS = 1_500
+MAX_TERM_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a run trains on.
+
+    Attributes:
+        examples: of all languages and kinds.
+        report: what the filters took out, and why.
+        files: read.
+    """
+
+    examples: list[Example]
+    report: FilterReport
+    files: tuple[Path, ...]
+
+
+@dataclass(slots=True)
+class _Language:
+    sentences: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
+    terms: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
+
+
+def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None = None) -> Collection:
+    """Reads, filters and chooses; nothing that overlaps the evaluation data survives.
+
+    Args:
+        folder: where ``table.folder`` starts.
+
+    Raises:
+        TrainingError: a pattern matches no file, or a language has no rows left.
+        PairError: a line is malformed; the message names file and line.
+    """
+    root = folder / table.folder
+    guard = EvaluationGuard.read(tuple(_found(root, table.evaluation)))
+    report = FilterReport()
+    terms = set(_found(root, table.terms))
+    by_language: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted({*_found(root, table.parallel), *terms}):
+        by_language[_language(path)].append(path)
+    examples: list[Example] = []
+    for lang in sorted(by_language):
+        weight = table.languages.get(lang, table.default_weight)
+        if weight > 0:
+            rows = _read(by_language[lang], terms, guard, report, on_file)
+            examples += _choose(lang, rows, weight, table, seed)
+    for language in table.languages:
+        if language not in by_language and language != "en" and table.languages[language] > 0:
+            raise TrainingError(
+                f"data.languages names {language}",
+                "No parallel file is of that language",
+                "Remove the language, or add its files to data.parallel",
+            )
+    draw = random.Random(f"{seed} english")
+    examples += english_examples(examples, table.english, draw)
+    question_files = tuple(_found(root, table.questions))
+    for path in question_files:
+        if on_file is not None:
+            on_file(path)
+        examples += _questions(path, guard, report)
+    files = tuple(path for paths in by_language.values() for path in paths) + question_files
+    return Collection(examples, report, files)
+
+
+def _choose(lang: str, rows: _Language, weight: float, table: DataTable, seed: int) -> list[Example]:
+    draw = random.Random(f"{seed} {lang}")
+    chosen = select(rows.sentences, int(weight * table.sentences), table.sources, Kind.SENTENCE, draw)
+    chosen += select(rows.terms, int(weight * table.term_pairs), table.sources, Kind.TERM, draw)
+    chosen += passages(rows.sentences, int(weight * table.passages), table.sources, table.passage_words, draw)
+    if not chosen:
+        raise TrainingError(
+            f"No rows of {lang} are left",
+            "Every language with a weight above 0 needs rows that pass the filters",
+            "Set its weight to 0 in data.languages, or look at what the filters took out",
+        )
+    return chosen
+
+
+def _read(
+    paths: Sequence[Path], terms: set[Path], guard: EvaluationGuard, report: FilterReport, on_file: OnFile | None
+) -> _Language:
+    """The rows of one language that pass the filters; a repeat is a repeat whatever file it is in."""
+    language = _Language()
+    for wanted, kept in ((False, language.sentences), (True, language.terms)):
+        chosen = [path for path in paths if (path in terms) is wanted]
+        origins = frozenset(path.name.split(".")[0] for path in chosen) if wanted else frozenset()
+        filters = PairFilters(guard=guard, term_origins=origins, max_chars=MAX_TERM_CHARS if wanted else MAX_CHARS)
+        for pair in filtered(_pairs(chosen, on_file), filters, report):
+            kept[pair.origin].append(pair)
+    return language
+
+
+def _pairs(paths: Sequence[Path], on_file: OnFile | None) -> Iterator[Pair]:
+    for path in paths:
+        if on_file is not None:
+            on_file(path)
+        yield from read_pairs(path)
+
+
+def _questions(path: Path, guard: EvaluationGuard, report: FilterReport) -> Iterator[Example]:
+    for entry in read_questions(path):
+        pair = Pair(entry.question, entry.passage, entry.lang, entry.lang, entry.origin, entry.line)
+        overlaps = guard.overlaps(entry.question) or guard.overlaps(entry.passage)
+        report.add(pair, Reason.EVALUATION if overlaps else None)
+        if not overlaps:
+            yield Example(Kind.QUESTION, entry.lang, entry.question, entry.passage, entry.origin)
+
+
+def _found(root: Path, patterns: Sequence[str]) -> list[Path]:
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(root.glob(pattern))
+        if not matches:
+            raise TrainingError(
+                f"No file matches {root / pattern}", "Every pattern of [data] must match a file", "Mend data.folder"
+            )
+        found += matches
+    return found
+
+
+def _language(path: Path) -> str:
+    """The target language that a file's name says: ``news.en-zh-Hant.tsv.zst`` is zh-Hant."""
+    parts = path.name.split(".")
+    pair = next((part for part in reversed(parts) if "-" in part and part not in ("tsv", "zst", "gz")), "")
+    return pair.partition("-")[2]

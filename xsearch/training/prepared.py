@@ -1,0 +1,163 @@
+"""The examples of a run as arrays: token ids, languages, groups and the teacher's row of each; kept on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsearch.errors import TrainingError
+from xsearch.training.selection import Example, Kind
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+META_FILE = "prepared.json"
+NO_TEACHER = -1
+BATCH_TEXTS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of token ids of different lengths, one after the other.
+
+    Attributes:
+        flat: (tokens,) int32.
+        starts: (n + 1,) int64; row i is ``flat[starts[i]:starts[i + 1]]``.
+    """
+
+    flat: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) int64."""
+        return np.diff(self.starts)
+
+    def padded(self, rows: Sequence[int] | NDArray[np.int64], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids and attention mask of some rows, ``(rows, longest) int64`` each, padded on the right."""
+        lengths = self.lengths[rows]
+        ids = np.full((len(rows), int(lengths.max(initial=1))), pad, dtype=np.int64)
+        for place, row in enumerate(rows):
+            ids[place, : lengths[place]] = self.flat[self.starts[row] : self.starts[row + 1]]
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        return ids, mask
+
+    @classmethod
+    def cut(cls, tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Ragged:
+        """The token ids of texts, special tokens included, cut to ``max_tokens``."""
+        tokenizer.enable_truncation(max_tokens)
+        tokenizer.no_padding()
+        parts: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for start in range(0, len(texts), BATCH_TEXTS):
+            for encoding in tokenizer.encode_batch_fast(list(texts[start : start + BATCH_TEXTS])):
+                parts.append(np.array(encoding.ids, dtype=np.int32))
+                lengths.append(len(encoding.ids))
+        flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+        return cls(flat, np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Arrays of a run; row i of each is example i.
+
+    Attributes:
+        kinds: (n,) int8, of :class:`~xsearch.training.selection.Kind`.
+        langs: (n,) int16, places in ``languages``.
+        languages: tags.
+        texts: what the student reads.
+        english: the other side through the student's tokenizer: the English, or the passage of a question.
+        teacher_rows: (n,) int64, the row of the English side among the teacher's vectors; ``NO_TEACHER`` for questions.
+        groups: (n, 3) int64; examples that share an id in any column are no negatives of each other.
+    """
+
+    kinds: NDArray[np.int8]
+    langs: NDArray[np.int16]
+    languages: tuple[str, ...]
+    texts: Ragged
+    english: Ragged
+    teacher_rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, examples: Sequence[Example], tokenizer: Tokenizer, max_tokens: int) -> Prepared:
+        """Cuts all texts with the student's tokenizer."""
+        languages = tuple(sorted({example.lang for example in examples}))
+        place = {lang: number for number, lang in enumerate(languages)}
+        row_of = {text: row for row, text in enumerate(teacher_texts(examples))}
+        groups = np.array([example.groups() for example in examples], dtype=np.int64).reshape(-1, 3)
+        return cls(
+            kinds=np.array([example.kind for example in examples], dtype=np.int8),
+            langs=np.array([place[example.lang] for example in examples], dtype=np.int16),
+            languages=languages,
+            texts=Ragged.cut(tokenizer, [example.text for example in examples], max_tokens),
+            english=Ragged.cut(tokenizer, [example.english for example in examples], max_tokens),
+            teacher_rows=np.array(
+                [NO_TEACHER if example.kind is Kind.QUESTION else row_of[example.english] for example in examples],
+                dtype=np.int64,
+            ),
+            groups=groups,
+        )
+
+    def save(self, folder: Path, fingerprint: str) -> None:
+        """Writes the arrays to ``folder``; the file that names them comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in self._arrays().items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        meta = {"fingerprint": fingerprint, "languages": self.languages}
+        (folder / META_FILE).write_text(json.dumps(meta), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, fingerprint: str) -> Prepared | None:
+        """The arrays in ``folder``; None where there are none, or those of another recipe.
+
+        Raises:
+            TrainingError: an array is missing or damaged.
+        """
+        try:
+            meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if meta.get("fingerprint") != fingerprint:
+            return None
+        names = ("kinds", "langs", "text_flat", "text_starts", "english_flat", "english_starts", "teacher_rows", "groups")
+        try:
+            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names}
+        except (OSError, ValueError) as exc:
+            raise TrainingError(
+                f"Prepared data in {folder} is damaged: {exc}",
+                "All arrays of a run lie there",
+                "Delete the folder; the next run prepares it anew",
+            ) from exc
+        return cls(
+            kinds=arrays["kinds"],
+            langs=arrays["langs"],
+            languages=tuple(meta["languages"]),
+            texts=Ragged(arrays["text_flat"], arrays["text_starts"]),
+            english=Ragged(arrays["english_flat"], arrays["english_starts"]),
+            teacher_rows=arrays["teacher_rows"],
+            groups=arrays["groups"],
+        )
+
+    def _arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {
+            "kinds": self.kinds,
+            "langs": self.langs,
+            "text_flat": self.texts.flat,
+            "text_starts": self.texts.starts,
+            "english_flat": self.english.flat,
+            "english_starts": self.english.starts,
+            "teacher_rows": self.teacher_rows,
+            "groups": self.groups,
+        }
+
+
+def teacher_texts(examples: Sequence[Example]) -> list[str]:
+    """The English sides that the teacher reads, each once, in order of first use."""
+    return list(dict.fromkeys(example.english for example in examples if example.kind is not Kind.QUESTION))

