@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,13 +76,40 @@ class _ZstdStream(io.RawIOBase):
             self._frame = self._unpacker.decompressobj()
 
 
+READ_FAILURES = (_UnpackError, OSError, EOFError, zlib.error)
+"""What reading a file may raise after it was opened; :func:`torn` makes an error of ours of it."""
+
+
 def unpacked_name(name: str) -> str:
     """A file's name without the ending of its packing: ``a.tsv.zst`` gives ``a.tsv``."""
     return name[: name.rindex(".")] if name.lower().endswith(PACKINGS) else name
 
 
-def read_lines(path: Path, skips: Skips) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is UTF-8, without its line end; unpacked as the file's name says.
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The bytes of a file, unpacked as its name says; reading them may raise any of ``READ_FAILURES``.
+
+    Raises:
+        PairError: the file cannot be opened.
+        MissingExtraError: the file is ``.zst`` and zstandard is not installed.
+    """
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(path.open("rb"))
+        except OSError as exc:
+            raise PairError(
+                str(path), f"cannot be read ({exc.strerror})", "A file was expected", "Check the path"
+            ) from exc
+        if path.name.lower().endswith(".zst"):
+            yield stack.enter_context(io.BufferedReader(_ZstdStream(raw), _BUFFER_BYTES))
+        elif path.name.lower().endswith(".gz"):
+            yield stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
+        else:
+            yield raw
+
+
+def read_lines(path: Path, skips: Skips) -> Iterator[tuple[int, str | None]]:
+    """Number and text of each line, without its line end; None for the text of a line that went to ``skips``.
 
     Lines end with LF or CRLF and nothing else, so that a U+2028 within a sentence does not shift the numbers. A BOM
     before the first is dropped. What is no UTF-8 or has more than ``MAX_LINE_BYTES`` goes to ``skips``, and so does
@@ -93,37 +120,37 @@ def read_lines(path: Path, skips: Skips) -> Iterator[tuple[int, str]]:
         MissingExtraError: the file is ``.zst`` and zstandard is not installed.
     """
     number = 0
-    with ExitStack() as stack:
-        try:
-            stream = _open(path, stack)
-        except OSError as exc:
-            raise PairError(
-                str(path), f"cannot be read ({exc.strerror})", "A file was expected", "Check the path"
-            ) from exc
+    with open_unpacked(path) as stream:
         while True:
+            number += 1
             try:
                 raw, whole = _next_line(stream)
-            except (_UnpackError, OSError, EOFError, zlib.error) as exc:
-                skips.add(_torn(path, number + 1, exc), exc)
+            except READ_FAILURES as exc:
+                skips.add(torn(path, number, exc), exc)
                 return
             if not raw:
                 return
-            number += 1
-            text = _decoded(raw, whole, path, number, skips)
-            if text is not None:
-                yield number, text
+            yield number, _decoded(raw, whole, path, number, skips)
 
 
-def _open(path: Path, stack: ExitStack) -> io.BufferedIOBase:
-    # An OSError of this call is about the path.
-    if path.is_dir():
-        raise IsADirectoryError(0, "it is a folder")
-    raw = stack.enter_context(path.open("rb"))
-    if path.name.lower().endswith(".zst"):
-        return stack.enter_context(io.BufferedReader(_ZstdStream(raw), _BUFFER_BYTES))
-    if path.name.lower().endswith(".gz"):
-        return stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
-    return raw
+def count_lines(path: Path) -> int:
+    """How many lines :func:`read_lines` will give; up to the damage, where there is some."""
+    count = 0
+    with open_unpacked(path) as stream, suppress(*READ_FAILURES):
+        while _next_line(stream)[0]:
+            count += 1
+    return count
+
+
+def torn(path: Path, number: int, exc: Exception) -> PairError:
+    """The error for a file that cannot be read from this line on."""
+    return PairError(
+        str(path),
+        f"the file cannot be read from here on: {exc}",
+        "A whole file was expected",
+        "Make or fetch the file again",
+        line=number,
+    )
 
 
 def _next_line(stream: io.BufferedIOBase) -> tuple[bytes, bool]:
@@ -164,13 +191,3 @@ def _decoded(raw: bytes, whole: bool, path: Path, number: int, skips: Skips) -> 
         )
         skips.add(error, exc)
         return None
-
-
-def _torn(path: Path, number: int, exc: Exception) -> PairError:
-    return PairError(
-        str(path),
-        f"the file cannot be read from here on: {exc}",
-        "A whole file was expected",
-        "Make or fetch the file again",
-        line=number,
-    )
