@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from xsearch.errors import InvalidArgumentError, PairError
 from xsearch.text.tags import known_tag
 
 _log = logging.getLogger(__name__)
+_Record = TypeVar("_Record")
 
 OnSkip = Callable[[PairError], None]
 """Called with the error of each malformed line that is left out."""
@@ -90,9 +92,9 @@ class Skips:
         if self._on_skip is not None:
             self._on_skip(error)
 
-    def told(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
-        """The pairs, and after the last one the warning that nobody else gives."""
-        yield from pairs
+    def told(self, records: Iterator[_Record]) -> Iterator[_Record]:
+        """The records, and after the last one the warning that nobody else gives."""
+        yield from records
         if self.count and self._on_skip is None:
             _log.warning("%s: skipped malformed lines: %d. The first: %s", self._source, self.count, self._first)
 

@@ -151,10 +151,13 @@ class FilterReport:
 
     def add(self, pair: Pair, reason: Reason | None) -> None:
         """Count a pair that was removed for this reason, or kept."""
-        languages = f"{pair.source_lang}>{pair.target_lang}"
-        self._seen[pair.origin, languages] += 1
+        self.count(pair.origin, f"{pair.source_lang}>{pair.target_lang}", reason)
+
+    def count(self, origin: str, languages: str, reason: Reason | None) -> None:
+        """Count a text of another kind than a pair."""
+        self._seen[origin, languages] += 1
         if reason is not None:
-            self._removed[pair.origin, languages, reason] += 1
+            self._removed[origin, languages, reason] += 1
 
     def add_malformed(self, error: PairError) -> None:
         """Count a line that was skipped by a reader; an ``on_skip`` of ``read_pairs``."""
