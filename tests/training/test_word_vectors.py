@@ -36,7 +36,7 @@ def test_the_format_is_that_of_word2vec(tmp_path: Path) -> None:
 
 def test_fasttext_s_spaces_at_line_ends_and_windows_line_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.vec"
-    path.write_bytes("2 2\r\ndog 1 2 \r\nchien 3e0 -.5 \r\n".encode())
+    path.write_bytes(b"2 2\r\ndog 1 2 \r\nchien 3e0 -.5 \r\n")
     read = read_word_vectors(path).found
     assert read.words == ("dog", "chien")
     np.testing.assert_array_equal(read.vectors, [[1, 2], [3, -0.5]])

@@ -23,6 +23,7 @@ COMMANDS = {
     "delete": ("indexes", "delete"),
     "export": ("indexes", "export"),
     "bench": ("bench", "bench"),
+    "align": ("align", "align"),
 }
 INTERRUPTED = 130
 

@@ -67,7 +67,9 @@ def read_dictionary(path: Path) -> Dictionary:
     """
     found: dict[str, dict[str, None]] = {}
     duplicates = 0
-    for number, line in read_lines(path, Skips(str(path), OnError.STOP)):
+    # The first malformed line raises, so that each of the others has a text.
+    lines = ((row, text) for row, text in read_lines(path, Skips(str(path), OnError.STOP)) if text is not None)
+    for number, line in lines:
         fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if len(fields) != 2 or not all(fields):
             raise PairError(

@@ -79,7 +79,8 @@ def read_word_vectors(path: Path, *, max_words: int | None = None) -> ReadVector
     """
     if max_words is not None and max_words < 1:
         raise InvalidArgumentError(f"max_words is {max_words}", "It must be at least 1", "Leave it out to read all")
-    lines = read_lines(path, Skips(str(path), OnError.STOP))
+    # The first malformed line raises, so that each of the others has a text.
+    lines = ((row, text) for row, text in read_lines(path, Skips(str(path), OnError.STOP)) if text is not None)
     count, dim = _read_header(path, lines)
     words: dict[str, None] = {}
     rows = bytearray()
