@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xsearch.errors import TrainingError
-from xsearch.training.prepared import Prepared
+from xsearch.training.prepared import NO_TEACHER, Prepared
 from xsearch.training.recipe import BatchTable, DataTable
 from xsearch.training.selection import Kind
 
@@ -78,6 +79,11 @@ class BatchPlan:
             if (kind, lang) not in streams:
                 streams[kind, lang] = self._mixed(kind) if lang == MIXED else self._single(kind, lang)
             yield BatchRows(kind, lang, next(streams[kind, lang]))
+
+    def teacher_rows(self, steps: int) -> Rows:
+        """The rows of the teacher's vectors that the first ``steps`` batches use, each once, in order."""
+        used = np.concatenate([self._prepared.teacher_rows[batch.rows] for batch in islice(iter(self), steps)])
+        return np.unique(used[used != NO_TEACHER])
 
     def _kind_shares(self) -> dict[Kind, float]:
         table = self._table

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xsearch.errors import TrainingError
-from xsearch.training.bitext import Pair
-from xsearch.training.filters import FilterReport, PairFilters, Reason, filtered
+from xsearch.training.bitext import OnError, Pair
+from xsearch.training.filters import FilterReport, PairFilters, filtered
 from xsearch.training.overlap import EvaluationGuard
 from xsearch.training.pairs import read_pairs
-from xsearch.training.questions import read_questions
+from xsearch.training.questions import clear_of_evaluation, read_questions
 from xsearch.training.recipe import DataTable
 from xsearch.training.selection import Example, Kind, english_examples, passages, select
 
@@ -120,12 +120,10 @@ def _pairs(paths: Sequence[Path], on_file: OnFile | None) -> Iterator[Pair]:
 
 
 def _questions(path: Path, guard: EvaluationGuard, report: FilterReport) -> Iterator[Example]:
-    for entry in read_questions(path):
-        pair = Pair(entry.question, entry.passage, entry.lang, entry.lang, entry.origin, entry.line)
-        overlaps = guard.overlaps(entry.question) or guard.overlaps(entry.passage)
-        report.add(pair, Reason.EVALUATION if overlaps else None)
-        if not overlaps:
-            yield Example(Kind.QUESTION, entry.lang, entry.question, entry.passage, entry.origin)
+    """The questions of a file; a row without a question or a passage is left out and counted."""
+    found = read_questions(path, on_error=OnError.SKIP, on_skip=report.add_malformed)
+    for entry in clear_of_evaluation(found, guard, report):
+        yield Example(Kind.QUESTION, entry.lang, entry.question, entry.passage, entry.origin)
 
 
 def _found(root: Path, patterns: Sequence[str]) -> list[Path]:

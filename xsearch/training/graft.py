@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,8 @@ OnStage = Callable[[str], None]
 # Longer rows say little about which word means which, and cost the most.
 MAX_ALIGNED_TOKENS = 48
 ENGLISH_TEXTS = 100_000
+# Languages that are aligned at once; numpy gives the lock free in what takes the time.
+THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,16 @@ def build_vocabulary(
     """The pieces of the English model and those of all other languages in one tokenizer."""
     kept = vocabulary.english_pieces(base)
     sample = sample_texts(rows, data, table.characters, seed)
-    found = vocabulary.train_pieces(sample, table.candidates)
+    found = vocabulary.candidate_pieces(sample, table.candidates)
     letters = Counter("".join(sample).lower())
-    others = [
-        (piece, score)
-        for piece, score in found
-        if len(piece) > 1 or piece == vocabulary.SPACE or letters[piece] >= table.min_character_count
-    ]
+    others = [piece for piece in found if len(piece) > 1 or letters[piece] >= table.min_character_count]
+    balanced = [*sample, *english[: max(1, len(sample) // 4)]]
+    start = vocabulary.rank_scores(others) | vocabulary.first_scores(kept, base, english)
+    many = vocabulary.merge(kept, others, table.size + len(others))
+    _, used = vocabulary.build(many, balanced, start=start, max_tokens=max_tokens)
+    others.sort(key=lambda piece: -used.get(piece, 0.0))
     pieces = vocabulary.merge(kept, others, table.size)
-    balanced = [*sample, *english[: max(1, len(sample) // 10)]]
-    start = dict(others) | vocabulary.first_scores(kept, base, english)
-    tokenizer = vocabulary.build(pieces, balanced, start=start, max_tokens=max_tokens)
+    tokenizer, _ = vocabulary.build(pieces, balanced, start=used, max_tokens=max_tokens, rounds=1)
     places = {piece: number for number, piece in enumerate(pieces)}
     ids = {places[piece]: old for piece, old in kept.items()}
     for token in vocabulary.SPECIAL:
@@ -144,15 +144,20 @@ def _alignments(
     for lang in sorted(by_language):
         found = by_language[lang]
         draw.shuffle(found)
-        found = found[: int(2 * table.alignment_rows * data.languages.get(lang, data.default_weight))]
-        source = vocabulary.ids_of(tokenizer, [example.text for example in found])
-        target = vocabulary.ids_of(base, [example.english for example in found])
-        short = [
-            pair
-            for pair in zip(source, target, strict=True)
-            if len(pair[0]) <= MAX_ALIGNED_TOKENS and len(pair[1]) <= MAX_ALIGNED_TOKENS
-        ]
-        yield align(short)
+        by_language[lang] = found[: int(2 * table.alignment_rows * data.languages.get(lang, data.default_weight))]
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(lambda lang: _aligned(tokenizer, base, by_language[lang]), sorted(by_language))
+
+
+def _aligned(tokenizer: Tokenizer, base: Tokenizer, rows: Sequence[Example]) -> Alignment:
+    source = vocabulary.ids_of(tokenizer, [example.text for example in rows])
+    target = vocabulary.ids_of(base, [example.english for example in rows])
+    short = [
+        pair
+        for pair in zip(source, target, strict=True)
+        if len(pair[0]) <= MAX_ALIGNED_TOKENS and len(pair[1]) <= MAX_ALIGNED_TOKENS
+    ]
+    return align(short)
 
 
 def _counts(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> NDArray[np.float64]:
@@ -160,11 +165,3 @@ def _counts(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> NDArray[np
     for ids in vocabulary.ids_of(tokenizer, texts):
         np.add.at(counts, ids, 1.0)
     return counts
-
-
-def save_graft(folder: Path, graft: Graft) -> None:
-    """Writes tokenizer, embeddings and the table of kept ids."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "embeddings.npy", graft.embeddings, allow_pickle=False)
-    (folder / "kept.json").write_text(json.dumps({str(new): old for new, old in graft.vocabulary.kept.items()}))
-    graft.vocabulary.tokenizer.save(str(folder / "tokenizer.json"))

@@ -56,9 +56,7 @@ def distillation(student: Tensor, targets: Targets, table: LossTable) -> Tensor:
         candidates, excluded = candidates_of(targets)
 
         def term(anchors: Tensor, positives: Tensor) -> Tensor:
-            return losses.contrastive_distillation(
-                anchors, positives, temperature=table.temperature, excluded=excluded
-            )
+            return losses.contrastive_distillation(anchors, positives, temperature=table.temperature, excluded=excluded)
 
         total = total + table.distil_contrastive * _at_lengths(term, [student, candidates], table.matryoshka)
     return total

@@ -126,7 +126,16 @@ class Prepared:
             return None
         if meta.get("fingerprint") != fingerprint:
             return None
-        names = ("kinds", "langs", "text_flat", "text_starts", "english_flat", "english_starts", "teacher_rows", "groups")
+        names = (
+            "kinds",
+            "langs",
+            "text_flat",
+            "text_starts",
+            "english_flat",
+            "english_starts",
+            "teacher_rows",
+            "groups",
+        )
         try:
             arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names}
         except (OSError, ValueError) as exc:

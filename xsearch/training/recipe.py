@@ -52,7 +52,7 @@ class VocabularyTable:
 
     Attributes:
         size: pieces in all.
-        candidates: pieces that the Unigram trainer is asked for, of which the best fill ``size``.
+        candidates: pieces of other languages that are looked at, of which the most used fill ``size``.
         characters: of text a unit of language weight that the pieces are trained on.
         min_character_count: a character seen less often becomes unknown.
         alignment_rows: sentences a unit of language weight that the word alignment reads.
@@ -61,7 +61,7 @@ class VocabularyTable:
     """
 
     size: int = 62_000
-    candidates: int = 60_000
+    candidates: int = 80_000
     characters: int = 400_000
     min_character_count: int = 3
     alignment_rows: int = 8_000
@@ -210,7 +210,16 @@ class RunTable:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All of a run. Paths are relative to the folder of the recipe."""
+    """All of a run. Paths are relative to the folder of the recipe.
+
+    Attributes:
+        name: of the encoder.
+        base, data, vocabulary, teacher, batches, loss, optimizer, run: the tables.
+        folder: where the recipe lies.
+        seed: of all that is drawn.
+        licence: of the encoder that comes out.
+        licences: of each source, for the model card.
+    """
 
     name: str
     base: BaseModel
@@ -218,6 +227,7 @@ class Recipe:
     folder: Path
     seed: int = 13
     licence: str = ""
+    licences: Mapping[str, str] = field(default_factory=dict)
     vocabulary: VocabularyTable | None = None
     teacher: TeacherTable | None = None
     batches: BatchTable = field(default_factory=BatchTable)
@@ -257,18 +267,28 @@ class Recipe:
     def _check(self, name: str) -> None:
         shares = self.batches.terms + self.batches.passages + self.batches.questions + self.batches.english
         checks = (
-            (shares <= 1.0 and min(self.batches.terms, self.batches.passages) >= 0, "batches", "shares sum to at most 1"),
+            (
+                shares <= 1.0 and min(self.batches.terms, self.batches.passages) >= 0,
+                "batches",
+                "shares sum to at most 1",
+            ),
             (self.loss.temperature > 0, "loss.temperature", "is above 0"),
             (self.optimizer.steps > 0, "optimizer.steps", "is above 0"),
             (self.optimizer.precision in ("float32", "bfloat16"), "optimizer.precision", "is float32 or bfloat16"),
-            (self.batches.tokens >= self.base.max_tokens, "batches.tokens", "holds at least one text of base.max_tokens"),
+            (
+                self.batches.tokens >= self.base.max_tokens,
+                "batches.tokens",
+                "holds at least one text of base.max_tokens",
+            ),
             (self.base.pooling in ("mean", "cls"), "base.pooling", "is mean or cls"),
             (bool(self.data.parallel or self.data.questions), "data", "names parallel or questions files"),
             (self.teacher is not None or not self._distils(), "teacher", "is there when loss.distil_* is above 0"),
         )
         for right, key, rule in checks:
             if not right:
-                raise TrainingError(f"{name}: [{key}] is not usable", f"It must be so that it {rule}", "Mend the recipe")
+                raise TrainingError(
+                    f"{name}: [{key}] is not usable", f"It must be so that it {rule}", "Mend the recipe"
+                )
 
     def _distils(self) -> bool:
         return self.loss.distil_contrastive > 0 or self.loss.distil_cosine > 0 or self.loss.distil_mse > 0

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.export import Precision, write_encoder
-from xsearch.encoder.protocol import Encoder
+from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.errors import TrainingError
 from xsearch.training.student import Student
 
@@ -118,10 +119,11 @@ def compare(reference: Encoder, other: Encoder, texts: Sequence[str]) -> Parity:
     )
 
 
-def _nearest(vectors: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _nearest(vectors: Vectors) -> NDArray[np.intp]:
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
-    return scores.argmax(1)  # type: ignore[no-any-return]
+    places: NDArray[np.intp] = scores.argmax(1)
+    return places
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_tokens: int) -> None:

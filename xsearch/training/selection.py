@@ -153,7 +153,7 @@ def _contains(left: str, right: str) -> bool:
 
 def english_examples(examples: Iterable[Example], count: int, draw: random.Random) -> list[Example]:
     """``count`` examples in English, which are their own translation, from the English sides of others."""
-    sides = defaultdict(set)
+    sides: dict[Kind, set[str]] = defaultdict(set)
     for example in examples:
         if example.kind in (Kind.SENTENCE, Kind.PASSAGE):
             sides[example.kind].add(example.english)

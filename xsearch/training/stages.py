@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from xsearch.errors import TrainingError
+from xsearch.training.batches import BatchPlan
 from xsearch.training.collect import collect
 from xsearch.training.graft import graft
 from xsearch.training.prepared import Prepared, teacher_texts
@@ -51,7 +52,12 @@ class Ready:
 
 
 def make_ready(
-    recipe: Recipe, folder: Path, *, device: str = "cpu", on_stage: OnStage | None = None, on_count: OnCount | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    on_stage: OnStage | None = None,
+    on_count: OnCount | None = None,
 ) -> Ready:
     """Does what has not been done yet in ``folder`` for this recipe.
 
@@ -72,10 +78,15 @@ def make_ready(
         tell("cutting the texts")
         prepared = Prepared.build(examples, tokenizer, recipe.base.max_tokens)
         prepared.save(work / "arrays", fingerprint)
-    teacher = _teacher(recipe, examples, work, device, tell, on_count)
+    teacher = _teacher(recipe, examples, prepared, work, device, tell, on_count)
     pad = pad_id(tokenizer)
     table = EmbeddingTable(torch.from_numpy(embeddings).to(device), pad)
     return Ready(Student(body, table, recipe.base.pooling), tokenizer, base, prepared, teacher)
+
+
+def chosen_examples(recipe: Recipe, folder: Path) -> list[Example]:
+    """The examples of a run whose first stage is done."""
+    return _examples(recipe, folder / "prepared", lambda _: None)
 
 
 def model_folder(name: str, start: Path) -> Path:
@@ -218,16 +229,25 @@ def _start(
 
 
 def _teacher(
-    recipe: Recipe, examples: list[Example], work: Path, device: str, tell: OnStage, on_count: OnCount | None
+    recipe: Recipe,
+    examples: list[Example],
+    prepared: Prepared,
+    work: Path,
+    device: str,
+    tell: OnStage,
+    on_count: OnCount | None,
 ) -> NDArray[np.float16] | None:
+    """The teacher's vectors of all that the recipe's steps will use."""
     if recipe.teacher is None:
         return None
     tell("encoding the English side with the teacher")
     model = model_folder(recipe.teacher.model, recipe.folder)
     encoder = teacher_encoder(model, int8=recipe.teacher.int8, work=work / "teacher_int8", device=device)
+    plan = BatchPlan(prepared, recipe.batches, recipe.data, recipe.seed)
 
     def count(done: int, total: int) -> None:
         if on_count is not None:
             on_count("teacher", done, total)
 
-    return cached_vectors(work / "teacher.npy", teacher_texts(examples), encoder, on_count=count)
+    wanted = plan.teacher_rows(recipe.optimizer.steps)
+    return cached_vectors(work / "teacher.npy", teacher_texts(examples), wanted, encoder, on_count=count)

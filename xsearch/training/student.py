@@ -131,14 +131,13 @@ class Student(nn.Module):
 
 def load_body(folder: Path, *, dropout: float) -> tuple[Any, Tensor]:
     """The body of a transformers encoder (an mT5 or T5 model gives its encoder), and its token embeddings."""
-    from transformers import AutoConfig, AutoModel, T5EncoderModel
-    from transformers import MT5EncoderModel
+    from transformers import AutoConfig, AutoModel, MT5EncoderModel, T5EncoderModel
 
     config = AutoConfig.from_pretrained(folder)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout_rate"):
         if hasattr(config, name):
             setattr(config, name, dropout)
-    kinds = {"mt5": MT5EncoderModel, "t5": T5EncoderModel}
+    kinds: dict[str, Any] = {"mt5": MT5EncoderModel, "t5": T5EncoderModel}
     loader = kinds.get(config.model_type, AutoModel)
     extra = {"add_pooling_layer": False} if config.model_type in ("bert", "xlm-roberta", "roberta") else {}
     body = loader.from_pretrained(folder, config=config, dtype=torch.float32, **extra)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,39 +32,53 @@ def teacher_encoder(model: Path, *, int8: bool, work: Path, device: str) -> Enco
 
 
 def cached_vectors(
-    path: Path, texts: Sequence[str], encoder: Encoder, *, on_count: OnCount | None = None
+    path: Path, texts: Sequence[str], wanted: NDArray[np.int64], encoder: Encoder, *, on_count: OnCount | None = None
 ) -> NDArray[np.float16]:
-    """The vectors of ``texts``, ``(n, dim) float16``, memory-mapped from ``path``; what was encoded before is kept.
+    """The vectors of ``texts``, ``(n, dim) float16``, memory-mapped from ``path``.
 
-    A killed run goes on after the last whole chunk.
+    Only the ``wanted`` rows are sure to be there; the others are zero until a run wants them. What was encoded before is
+    kept: a killed run goes on after the last whole chunk, and a longer run encodes what it needs besides.
+
+    Args:
+        wanted: rows; encoded by length, so that little is padded.
 
     Raises:
-        TrainingError: a vector holds NaN or infinity, or ``path`` is of other texts.
+        TrainingError: a vector holds NaN or infinity.
     """
-    shape = (len(texts), encoder.dim)
-    state = path.with_suffix(".json")
-    done = _done(state, shape) if path.is_file() else 0
-    mode = "r+" if done else "w+"
-    vectors = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=None if done else shape)
-    for start in range(done, len(texts), CHUNK_TEXTS):
+    known = _known(path, len(texts), encoder.dim)
+    mode = "r+" if known.any() else "w+"
+    shape = None if known.any() else (len(texts), encoder.dim)
+    vectors = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    missing = np.unique(wanted[~known[wanted]])
+    for start in range(0, len(missing), CHUNK_TEXTS):
         if on_count is not None:
-            on_count(start, len(texts))
-        chunk = encoder.encode_passages(texts[start : start + CHUNK_TEXTS])
+            on_count(start, len(missing))
+        rows = missing[start : start + CHUNK_TEXTS]
+        chunk = encoder.encode_passages([texts[row] for row in rows])
         if not np.isfinite(chunk).all():
             raise TrainingError(
                 "The teacher gave NaN or infinity", "Every vector must be finite", "Check the teacher's weights"
             )
-        vectors[start : start + len(chunk)] = chunk
+        vectors[rows] = chunk
         vectors.flush()
-        state.write_text(json.dumps({"shape": shape, "done": start + len(chunk)}), encoding="utf-8")
+        known[rows] = True
+        np.save(_known_path(path), known, allow_pickle=False)
     if on_count is not None:
-        on_count(len(texts), len(texts))
-    return np.load(path, mmap_mode="r")
+        on_count(len(missing), len(missing))
+    stored: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return stored
 
 
-def _done(state: Path, shape: tuple[int, int]) -> int:
+def _known(path: Path, count: int, dim: int) -> NDArray[np.bool_]:
+    """Which rows of ``path`` hold vectors."""
+    none = np.zeros(count, dtype=np.bool_)
     try:
-        content = json.loads(state.read_text(encoding="utf-8"))
+        known: NDArray[np.bool_] = np.load(_known_path(path), allow_pickle=False)
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (OSError, ValueError):
-        return 0
-    return int(content["done"]) if tuple(content["shape"]) == shape else 0
+        return none
+    return known if known.shape == none.shape and shape == (count, dim) else none
+
+
+def _known_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.known.npy")

@@ -1,4 +1,4 @@
-"""The loop: batches in, a better encoder out; killed at any point, it goes on from its last checkpoint as if it had not been."""
+"""The loop: batches in, a better encoder out; a killed run goes on from its last checkpoint as if nothing had been."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,6 +89,7 @@ class Trainer:
         self._pad = pad
         self._device = torch.device(device)
         self._plan = BatchPlan(prepared, recipe.batches, recipe.data, recipe.seed)
+        self._used = self._plan.teacher_rows(recipe.optimizer.steps) if teacher is not None else None
         self._bank_groups = _teacher_groups(prepared)
         self._fingerprint = recipe.fingerprint(*FIXED_TABLES)
         table = recipe.optimizer
@@ -161,11 +163,9 @@ class Trainer:
     def _backward(self, rows: BatchRows, sides: list[Side], taken: TakenRows) -> float:
         masks = [self._tensor(mask) for _, mask in sides]
         with self._autocast():
-            vectors = [
-                self.student(taken.leaf[places], mask) for places, mask in zip(taken.places, masks, strict=True)
-            ]
+            vectors = [self.student(taken.leaf[places], mask) for places, mask in zip(taken.places, masks, strict=True)]
         loss = self._loss(rows, [vector.float() for vector in vectors])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return float(loss)
 
     def _loss(self, rows: BatchRows, vectors: list[Tensor]) -> Tensor:
@@ -186,8 +186,9 @@ class Trainer:
             return Targets(None, None, groups, None)
         teacher = self._vectors(self._prepared.teacher_rows[rows.rows])
         bank = bank_groups = None
-        if self._recipe.loss.bank:
-            chosen = objective.bank_rows(len(self._teacher), self._recipe.loss.bank, self._recipe.seed, self.step)
+        if self._recipe.loss.bank and self._used is not None:
+            places = objective.bank_rows(len(self._used), self._recipe.loss.bank, self._recipe.seed, self.step)
+            chosen = self._used[places]
             bank, bank_groups = self._vectors(chosen), self._tensor(self._bank_groups[chosen, None])
         return Targets(teacher, bank, groups, bank_groups)
 
@@ -276,6 +277,7 @@ def _teacher_groups(prepared: Prepared) -> NDArray[np.int64]:
     return groups
 
 
+@contextmanager
 def log_lines(path: Path, every: int) -> Iterator[OnStep]:
     """A callback that appends a line of JSON to ``path`` every so many steps, with means since the last."""
     with path.open("a", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
 """One tokenizer for many languages that still cuts English as an English model's own tokenizer does.
 
 The pieces are those of the English model (so that its embeddings can be kept as they are) and, for all other
-languages, pieces of a Unigram model (Kudo 2018) trained on their text. Both lie in one Unigram model, whose scores are
-log-probabilities counted on text that the model itself cut (hard EM).
+languages, byte-pair merges of their text. Both lie in one Unigram model (Kudo 2018), whose scores are log-probabilities
+counted on text that the model itself cut (hard EM); candidates that it does not use are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SPACE = "▁"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Rounds of cutting and counting; the scores change by under 1% after the second.
-ROUNDS = 3
+ROUNDS = 2
+MAX_PIECE_CHARS = 16
 # Added to the count of each piece: one that the sample does not hold must still have a score.
 SMOOTHING = 0.1
 BATCH_TEXTS = 4096
@@ -66,8 +67,11 @@ def english_pieces(tokenizer: Tokenizer) -> dict[str, int]:
     return pieces
 
 
-def train_pieces(texts: Iterable[str], size: int) -> list[tuple[str, float]]:
-    """Pieces and scores of a Unigram model trained on texts of all languages, best first.
+def candidate_pieces(texts: Iterable[str], size: int) -> list[str]:
+    """Pieces of the words of all languages, most frequent first, by byte-pair merges (Sennrich et al. 2016).
+
+    Not those of the ``tokenizers`` library's Unigram trainer: it looks for its first pieces in the list of different
+    words, each once, so a frequent word that no longer word begins with (all of Vietnamese) never becomes a piece.
 
     Args:
         texts: balanced by the caller, as their shares decide the shares of the vocabulary.
@@ -75,43 +79,44 @@ def train_pieces(texts: Iterable[str], size: int) -> list[tuple[str, float]]:
     """
     from tokenizers import Tokenizer, models, trainers
 
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     _cut_as_bert(tokenizer)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size, special_tokens=["[UNK]"], unk_token="[UNK]", show_progress=False, max_piece_length=16
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["[UNK]"], show_progress=False, max_token_length=MAX_PIECE_CHARS
     )
     tokenizer.train_from_iterator(texts, trainer)
-    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return [(piece, score) for piece, score in pieces if piece != "[UNK]"]
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [piece for piece, _ in pieces if piece != "[UNK]"]
 
 
-def merge(english: Mapping[str, int], others: Sequence[tuple[str, float]], size: int) -> list[str]:
-    """The pieces of the merged vocabulary, special tokens first: all English ones, then the others', best first.
+def merge(english: Mapping[str, int], others: Sequence[str], size: int) -> list[str]:
+    """The pieces of the merged vocabulary: special tokens, all English ones, single characters, and the first others.
 
     A single character is always kept, as a text in its script could not be cut without.
+
+    Args:
+        others: most wanted first.
 
     Raises:
         TrainingError: ``size`` does not hold the English pieces and the single characters.
     """
-    new = [(piece, score) for piece, score in others if piece not in english and piece not in SPECIAL]
-    singles = [piece for piece, _ in new if len(piece) == 1]
-    longer = [piece for piece, _ in sorted(new, key=lambda item: -item[1]) if len(piece) > 1]
-    fixed = [*SPECIAL, *english, *(piece for piece in singles if piece not in english)]
-    if SPACE not in fixed:
-        fixed.append(SPACE)
+    new = [piece for piece in others if piece not in english and piece not in SPECIAL]
+    singles = [piece for piece in new if len(piece) == 1 and piece != SPACE]
+    fixed = [*SPECIAL, *english, SPACE, *singles]
     if len(fixed) > size:
         raise TrainingError(
             f"vocabulary.size is {size}",
             f"The English pieces ({len(english)}) and the single characters ({len(singles)}) need {len(fixed)}",
             "Raise vocabulary.size, or vocabulary.min_character_count",
         )
+    longer = [piece for piece in new if len(piece) > 1]
     return fixed + longer[: size - len(fixed)]
 
 
 def build(
-    pieces: Sequence[str], texts: Sequence[str], *, start: Mapping[str, float], max_tokens: int
-) -> Tokenizer:
-    """The tokenizer of ``pieces``, with scores counted on ``texts``.
+    pieces: Sequence[str], texts: Sequence[str], *, start: Mapping[str, float], max_tokens: int, rounds: int = ROUNDS
+) -> tuple[Tokenizer, dict[str, float]]:
+    """The tokenizer of ``pieces``, and their scores, counted on ``texts``.
 
     Args:
         pieces: special tokens first, as :func:`merge` gives them; their order is that of the ids.
@@ -122,14 +127,17 @@ def build(
     lowest = min(start.values(), default=-10.0)
     scores = {piece: start.get(piece, lowest) for piece in pieces}
     tokenizer = _assemble(pieces, scores, max_tokens)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         counts = _count(tokenizer, texts)
         total = sum(counts.values()) + SMOOTHING * len(pieces)
-        scores = {
-            piece: math.log((counts.get(number, 0) + SMOOTHING) / total) for number, piece in enumerate(pieces)
-        }
+        scores = {piece: math.log((counts.get(number, 0) + SMOOTHING) / total) for number, piece in enumerate(pieces)}
         tokenizer = _assemble(pieces, scores, max_tokens)
-    return tokenizer
+    return tokenizer, scores
+
+
+def rank_scores(pieces: Sequence[str]) -> dict[str, float]:
+    """Log-probabilities by Zipf's law for pieces in order of frequency: where counting can start from."""
+    return {piece: -math.log((rank + 10) * math.log(len(pieces) + 10)) for rank, piece in enumerate(pieces)}
 
 
 def first_scores(english: Mapping[str, int], base: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
@@ -145,20 +153,13 @@ def first_scores(english: Mapping[str, int], base: Tokenizer, texts: Sequence[st
     return {piece: math.log((counts.get(number, 0) + SMOOTHING) / total) for piece, number in english.items()}
 
 
-def ids_of(tokenizer: Tokenizer, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
-    """The token ids of each text, at full length, without special tokens unless asked for."""
-    cut = tokenizer.truncation
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    try:
-        return [
-            encoding.ids
-            for batch in _batches(texts)
-            for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=special)
-        ]
-    finally:
-        if cut is not None:
-            tokenizer.enable_truncation(**cut)
+def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text, without special tokens; cut only where the tokenizer itself says so."""
+    return [
+        encoding.ids
+        for batch in _batches(texts)
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+    ]
 
 
 def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> Counter[int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 ITERATIONS = 5
 # Bounds the memory of one language: 20 bytes a cell.
-MAX_CELLS = 30_000_000
+MAX_CELLS = 16_000_000
 # The empty word, that explains pieces of the target which nothing in the source stands for.
 NULL = -1
 
@@ -59,12 +59,12 @@ def align(
     source, target = known // width - 1, known % width
     starts = np.concatenate(([0], np.cumsum(spans)[:-1]))
     rows = np.unique(source, return_inverse=True)[1]
-    count = np.ones(len(known))
+    count: NDArray[np.float64] = np.ones(len(known))
     probability = np.ones(len(known))
     for _ in range(iterations):
         weight = probability[cell]
         weight /= np.repeat(np.add.reduceat(weight, starts), spans)
-        count = np.bincount(cell, weights=weight, minlength=len(known))
+        count = np.bincount(cell, weights=weight, minlength=len(known)).astype(np.float64)
         probability = count / np.bincount(rows, weights=count)[rows]
     real = source != NULL
     return Alignment(source[real], target[real], count[real])

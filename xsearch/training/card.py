@@ -1,0 +1,61 @@
+"""The model card of a trained encoder: what it was made from, what it can do, and where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xsearch.training.recipe import Recipe
+from xsearch.training.release import Parity
+
+if TYPE_CHECKING:
+    from xsearch.training.train import Score
+
+CARD_FILE = "README.md"
+
+
+def write_card(
+    recipe: Recipe, encoder: Path, counts: Mapping[tuple[str, str], int], score: Score | None, parity: Parity | None
+) -> None:
+    """Writes ``README.md`` into the folder of an encoder.
+
+    Args:
+        counts: examples by language and source.
+    """
+    lines = [f"# {recipe.name}", "", f"Trained by `xsearch train` from {recipe.base.model}.", ""]
+    lines += ["| | |", "|---|---|", f"| Licence | {recipe.licence or 'not stated by the recipe'} |"]
+    lines += [f"| Reads | {recipe.base.max_tokens} tokens |", f"| Seed | {recipe.seed} |"]
+    lines += [f"| Steps | {recipe.optimizer.steps:,} of about {recipe.batches.tokens:,} tokens |"]
+    if recipe.teacher is not None:
+        lines.append(f"| Teacher | {recipe.teacher.model} |")
+    lines += ["", "## Data", "", "| Language | Examples | Sources |", "|---|---:|---|"]
+    for lang in sorted({lang for lang, _ in counts}):
+        sources = sorted(((n, origin) for (of, origin), n in counts.items() if of == lang), reverse=True)
+        names = ", ".join(f"{_source(origin, recipe)} {n:,}" for n, origin in sources)
+        lines.append(f"| {lang} | {sum(n for n, _ in sources):,} | {names} |")
+    lines += ["", "## Numbers", ""]
+    if score is not None:
+        lines.append(
+            f"MLQA dev, nDCG@10 x 100: {score.same_language:.1f} where question and text share the language, "
+            f"{score.cross_language:.1f} across languages."
+        )
+    else:
+        lines.append("Not measured: the recipe names no MLQA archive.")
+    if parity is not None:
+        lines.append(
+            f"int8 against float32: mean cosine {parity.mean:.4f}, lowest {parity.lowest:.4f}; the nearest other text "
+            f"is the same for {100 * parity.same_nearest:.1f}% of texts."
+        )
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "A language that is not in the table shares some pieces with those that are, and little else.",
+    ]
+    encoder.joinpath(CARD_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _source(origin: str, recipe: Recipe) -> str:
+    licence = recipe.licences.get(origin, "")
+    return f"{origin} ({licence})" if licence else origin
