@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -173,3 +174,35 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     heavy = ["numpy", "torch", "faiss", "rich", "matplotlib", "onnxruntime"]
     code = f"import sys, xsearch.cli.bench; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    folder = tmp_path / "tatoeba"
+    folder.mkdir()
+    (folder / "tatoeba.deu-eng.deu").write_text("die Katze\nder Hund\nKatze und Hund und Hund\n")
+    (folder / "tatoeba.deu-eng.eng").write_text("the cat\nthe dog\na bird\n")
+    return folder
+
+
+def test_tatoeba(run: Run, sentences: Path, asked: list[tuple[str, str]]) -> None:
+    result = run("tatoeba", "--data", sentences, "--device", "cuda:1", "--bootstrap", "0")
+    assert result.exit_code == 0, result.output
+    assert asked == [("builtin", "cuda:1")]
+    assert "Tatoeba (test), builtin" in result.stdout
+    # Into English the third sentence is a dog; from English a bird is as far from all three.
+    assert re.search(r"deu +. German +. +66\.7 +. +66\.7 +. +66\.7 +. +55\.6 +. +3", result.stdout)
+    assert "mean 66.7" in result.stdout
+    report = json.loads(run("tatoeba", "--data", sentences, "--json", "--langs", "de").stdout)
+    assert report["pairs"]["deu-eng"]["into_english"] == 0.66667
+    assert "is not there" in str(refusal(run("tatoeba", "--data", sentences / "nowhere")))
+
+
+def test_tatoeba_against_a_baseline(run: Run, sentences: Path, tmp_path: Path, data: Path) -> None:
+    before = tmp_path / "before.json"
+    assert run("tatoeba", "--data", sentences, "--encoder", "noisy", "--per-query", "-o", before).exit_code == 0
+    result = run("tatoeba", "--data", sentences, "--baseline", before)
+    assert result.exit_code == 0, result.output
+    assert "Against noisy: accuracy × 100" in result.stdout
+    assert "is of Tatoeba test" in str(refusal(run("mlqa", "--data", data, "--baseline", before)))
+    assert run("tatoeba", "--data", sentences, "--plot", "x.png").exit_code == 2

@@ -44,6 +44,21 @@ class DataFile:
         except (ValueError, RecursionError) as exc:
             raise _bad(self.place, f"is not JSON ({exc})") from exc
 
+    def read_lines(self) -> list[str]:
+        """The file's lines, white space around them left out.
+
+        Raises:
+            EvaluationError: it cannot be read, is not UTF-8, or has an empty line.
+        """
+        try:
+            lines = self.read().decode("utf-8-sig").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as exc:
+            raise _bad(self.place, f"is not UTF-8 ({exc})") from exc
+        stripped = [line.strip() for line in lines]
+        if "" in stripped:
+            raise _bad(f"{self.place}:{stripped.index('') + 1}", "is empty")
+        return stripped
+
 
 def find_files(data: Path, pattern: re.Pattern[str]) -> dict[str, DataFile]:
     """The files whose whole name matches, in a folder (searched recursively) or a zip archive, by name.

@@ -138,7 +138,7 @@ def render(result: TaskResult, comparison: Comparison | None = None) -> Renderab
         ]
     parts.append(_summary(result))
     if comparison is not None:
-        parts += [Text(), _differences(comparison)]
+        parts += [Text(), render_comparison(comparison)]
     return Group(*parts)
 
 
@@ -174,12 +174,12 @@ def _matrix(result: TaskResult) -> Table:
     table.add_column("mean", justify="right", style="dim")
     for doc in matrix.doc_langs:
         cells = [
-            Text(_percent(matrix.get(doc, query)), style="bold" if doc == query else "") for query in matrix.query_langs
+            Text(percent(matrix.get(doc, query)), style="bold" if doc == query else "") for query in matrix.query_langs
         ]
-        table.add_row(Text(doc, style="bold"), *cells, _percent(matrix.row_mean(doc)))
+        table.add_row(Text(doc, style="bold"), *cells, percent(matrix.row_mean(doc)))
     table.add_section()
-    means = [_percent(matrix.column_mean(query)) for query in matrix.query_langs]
-    table.add_row("mean", *means, _percent(matrix.mean), style="dim")
+    means = [percent(matrix.column_mean(query)) for query in matrix.query_langs]
+    table.add_row("mean", *means, percent(matrix.mean), style="dim")
     return table
 
 
@@ -189,22 +189,23 @@ def _list(result: TaskResult) -> Table:
     for name in (*_HEADINGS.values(), "docs", "queries"):
         table.add_column(name, justify="right")
     for pair in result.pairs:
-        scores = [_percent(pair.scores[name]) for name in _HEADINGS]
+        scores = [percent(pair.scores[name]) for name in _HEADINGS]
         table.add_row(Text(pair.query_lang, style="bold"), *scores, str(pair.documents), str(pair.queries))
     if len(result.pairs) > 1:
         table.add_section()
-        table.add_row("mean", *(_percent(result.matrix(name).mean) for name in _HEADINGS), "", "")
+        table.add_row("mean", *(percent(result.matrix(name).mean) for name in _HEADINGS), "", "")
     return table
 
 
 def _summary(result: TaskResult) -> Text:
     parts = (
-        f"{name} {_percent(mean)}{_bounds(result.intervals.get(name))}" for name, mean in shown_means(result).items()
+        f"{name} {percent(mean)}{bounds(result.intervals.get(name))}" for name, mean in shown_means(result).items()
     )
     return Text("   ".join(parts))
 
 
-def _differences(comparison: Comparison) -> RenderableType:
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """The differences of the means, and which pairs are better or worse beyond chance."""
     name = comparison.baseline.get("name", "the baseline")
     lines = [Text(f"Against {name}: {metric_title(comparison.metric)} × 100", style="bold")]
     lines += [Text(f"{mean} {_describe(difference)}") for mean, difference in comparison.means.items()]
@@ -229,12 +230,14 @@ def _describe(difference: Difference) -> str:
     return f"{100 * difference.mean:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p:.4f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share from 0 to 1 times 100, to one decimal."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _bounds(interval: Interval | None) -> str:
-    return "" if interval is None else f" [{_percent(interval.low)}, {_percent(interval.high)}]"
+def bounds(interval: Interval | None) -> str:
+    """An interval behind its mean."""
+    return "" if interval is None else f" [{percent(interval.low)}, {percent(interval.high)}]"
 
 
 def _not_a_report(path: Path, problem: str) -> EvaluationError:

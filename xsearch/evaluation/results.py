@@ -44,10 +44,10 @@ class PairResult:
     def to_dict(self) -> dict[str, Any]:
         """Scores by metric, ``documents``, ``queries`` and ``ci``; plain values."""
         return {
-            **{name: _rounded(score) for name, score in self.scores.items()},
+            **{name: rounded(score) for name, score in self.scores.items()},
             "documents": self.documents,
             "queries": self.queries,
-            "ci": _bounds(self.interval),
+            "ci": interval_bounds(self.interval),
         }
 
 
@@ -144,10 +144,10 @@ class TaskResult:
                 "fingerprint": self.encoder.to_dict(),
             },
             "metric": self.metric,
-            "mono": _rounded(matrix.mono),
-            "cross": _rounded(matrix.cross),
-            "mean": _rounded(matrix.mean),
-            **{f"{name}_ci": _bounds(self.intervals.get(name)) for name in ("mono", "cross", "mean")},
+            "mono": rounded(matrix.mono),
+            "cross": rounded(matrix.cross),
+            "mean": rounded(matrix.mean),
+            **{f"{name}_ci": interval_bounds(self.intervals.get(name)) for name in ("mono", "cross", "mean")},
             "pairs": {pair.key: pair.to_dict() for pair in self.pairs},
             "truncated": {
                 lang: {"documents": texts.truncated_documents, "queries": texts.truncated_queries}
@@ -194,9 +194,11 @@ def unpack_per_query(packed: Mapping[str, Any], *, metric: str) -> dict[str, Sco
     return unpacked
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """As MTEB rounds."""
     return None if value is None else round(float(value), _DECIMALS)
 
 
-def _bounds(interval: Interval | None) -> list[float | None] | None:
-    return None if interval is None else [_rounded(interval.low), _rounded(interval.high)]
+def interval_bounds(interval: Interval | None) -> list[float | None] | None:
+    """An interval for JSON."""
+    return None if interval is None else [rounded(interval.low), rounded(interval.high)]

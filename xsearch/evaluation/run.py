@@ -80,19 +80,19 @@ def evaluate(
         EncoderError: the encoder gave arrays of the wrong shape.
     """
     chosen = options or RunOptions()
-    report = on_progress or _ignore
+    report = on_progress or ignore
     documents, queries = _distinct(task, "documents"), _distinct(task, "queries")
     encoded = {
         lang: EncodedTexts(
             len(documents.get(lang, ())),
             len(queries.get(lang, ())),
-            _count_cut(encoder, list(documents.get(lang, ()))),
-            _count_cut(encoder, list(queries.get(lang, ()))),
+            count_cut(encoder, list(documents.get(lang, ()))),
+            count_cut(encoder, list(queries.get(lang, ()))),
         )
         for lang in sorted(documents.keys() | queries.keys())
     }
-    passage_vectors = _encode(encoder.encode_passages, documents, encoder.dim, "documents", report)
-    query_vectors = _encode(encoder.encode_queries, queries, encoder.dim, "queries", report)
+    passage_vectors = encode_texts(encoder.encode_passages, documents, encoder.dim, "documents", report)
+    query_vectors = encode_texts(encoder.encode_queries, queries, encoder.dim, "queries", report)
     pairs = []
     for i, subset in enumerate(task.subsets):
         report("searching", i, len(task.subsets))
@@ -114,7 +114,7 @@ def evaluate(
         metric=task.main_metric,
         intervals=_intervals(pairs, chosen),
         encoded=encoded,
-        versions=_versions(),
+        versions=installed_versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -165,8 +165,8 @@ def find_relevant(query_vectors: Vectors, passage_vectors: Vectors, subset: Subs
 
 
 @dataclass(frozen=True, slots=True)
-class _TextVectors:
-    """Vectors of distinct texts."""
+class TextVectors:
+    """Vectors of distinct texts of one language."""
 
     positions: Mapping[str, int]
     vectors: Vectors
@@ -187,9 +187,19 @@ def _distinct(task: Task, side: str) -> Texts:
     return texts
 
 
-def _encode(
+def encode_texts(
     encode: Callable[[Sequence[str]], Vectors], texts: Texts, dim: int, side: str, report: OnProgress
-) -> dict[str, _TextVectors]:
+) -> dict[str, TextVectors]:
+    """The vectors of distinct texts, by language.
+
+    Args:
+        encode: a door of the encoder.
+        side: what the texts are, for ``report``.
+
+    Raises:
+        NonFiniteVectorError: a vector holds NaN, infinity or only zeros.
+        EncoderError: an array has the wrong shape.
+    """
     total = sum(map(len, texts.values()))
     done = 0
     encoded = {}
@@ -202,7 +212,7 @@ def _encode(
             part = ordered[start : start + _ENCODE_AT_ONCE]
             parts.append(_checked(encode(part), len(part), dim))
             done += len(part)
-        encoded[lang] = _TextVectors({text: i for i, text in enumerate(ordered)}, np.concatenate(parts))
+        encoded[lang] = TextVectors({text: i for i, text in enumerate(ordered)}, np.concatenate(parts))
     report(f"encoding {side}", done, total)
     return encoded
 
@@ -217,7 +227,8 @@ def _checked(vectors: Vectors, n_texts: int, dim: int) -> Vectors:
     return unit_vectors(vectors)
 
 
-def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+def count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+    """How many texts are longer than the encoder reads."""
     room = encoder.max_tokens - encoder.overhead_tokens
     return sum(len(spans) > room for spans in encoder.token_offsets(texts)) if texts else 0
 
@@ -263,7 +274,8 @@ def _groups(pairs: Mapping[str, Scores]) -> dict[str, list[Scores]]:
     return {name: group for name, group in groups.items() if group}
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Of Python and of the packages that make the numbers."""
     return {"python": platform.python_version(), **dict(_installed())}
 
 
@@ -275,5 +287,6 @@ def _installed() -> Iterator[tuple[str, str]]:
             continue
 
 
-def _ignore(stage: str, done: int, total: int) -> None:
+def ignore(stage: str, done: int, total: int) -> None:
+    """An ``on_progress`` for nobody."""
     return None
