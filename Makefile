@@ -35,6 +35,6 @@ $(VENV)/.installed-core: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Setting up $(VENV) for development (torch and the hub libraries come along) ..."
-	@$(INSTALL) --editable ".[cpu,docs,hub,bench,dev]"
+	@echo "Setting up $(VENV) for development (torch and the libraries for hub models and training come along) ..."
+	@$(INSTALL) --editable ".[cpu,docs,hub,train,bench,dev]"
 	@touch $@ $(VENV)/.installed-core

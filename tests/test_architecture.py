@@ -42,6 +42,15 @@ HEAVY = (
     "torch", "transformers", "sentence_transformers", "faiss", "onnxruntime", "tokenizers", "pyarrow", "datasets",
     "sqlalchemy", "numpy", "pypdf", "docx", "trafilatura", "matplotlib", "py3langid",
 )  # fmt: skip
+# About torch from end to end: they import it at their head, and are imported where they are used.
+TORCH_MODULES = tuple(
+    f"training.{name}"
+    for name in ("checkpoint", "distributed", "gradcache", "language_model", "losses", "masking", "objective",
+                 "release", "stages", "student", "throughput", "train", "trainer")
+)  # fmt: skip
+# Extras, and what takes a second to load: these come only with their use.
+LATE = {"torch", "transformers", "sentence_transformers", "faiss", "onnxruntime", "pyarrow", "datasets", "pypdf",
+        "docx", "trafilatura", "matplotlib"}  # fmt: skip
 MAX_LINES = 400
 
 
@@ -137,19 +146,25 @@ def test_every_room_has_tests() -> None:
 class TestImport:
     LOOK = (
         "import json, logging, os, sys, warnings\n"
+        "own = None\n"
         "def state():\n"
         "    handlers = [str(h) for name in (None, 'xsearch') for h in logging.getLogger(name).handlers\n"
         "                if not isinstance(h, logging.NullHandler)]\n"
-        "    return [dict(os.environ), [str(f) for f in warnings.filters], handlers, logging.getLogger().level,\n"
+        "    return [dict(os.environ), [str(f) for f in warnings.filters if not own or own not in str(f)],\n"
+        "            handlers, logging.getLogger().level,\n"
         "            logging.getLogger('xsearch').level, os.getcwd(), logging.raiseExceptions]\n"
         "before = state()\n"
     )
 
-    def loaded(self, code: str, *arguments: str, first: str = "") -> set[str]:
-        """The top-level names of what is loaded after this code, in a new process that writes to nothing."""
+    def loaded(self, code: str, *arguments: str, first: str = "", own_filters: str = "") -> set[str]:
+        """The top-level names of what is loaded after this code, in a new process that writes to nothing.
+
+        ``own_filters`` names the package whose filters for its own warnings may be added.
+        """
+        look = self.LOOK.replace("own = None", f"own = {own_filters!r}")
         report = "\nprint(json.dumps([before == state(), sorted({n.split('.')[0] for n in sys.modules})]))"
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", first + self.LOOK + code + report, *arguments],
+            [sys.executable, "-W", "error", "-c", first + look + code + report, *arguments],
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         same, modules = json.loads(done.stdout.splitlines()[-1])
@@ -173,20 +188,26 @@ class TestImport:
         )
         assert not self.loaded(code, *arguments) & set(HEAVY)
 
+    def imported_first(self, names: list[str], *, first: str, own_filters: str = "") -> set[str]:
+        """What is loaded after these modules, in one process, the rooms from the top down."""
+        code = f"for name in {names!r}:\n    importlib.import_module('xsearch.' + name)"
+        return self.loaded(code, first=first, own_filters=own_filters)
+
     def test_every_module_can_be_imported_first_and_changes_nothing(self) -> None:
-        """In one process, the rooms from the top down. (numpy filters warnings of its own.)"""
+        """But those about torch. (numpy filters warnings of its own.)"""
         names = [
-            f"xsearch.{name}"
+            name
             for name in map(name_of, sorted(MODULES, reverse=True))
-            if name and name != "__main__"
-        ]  # fmt: skip
-        loaded = self.loaded(
-            f"for name in {names!r}:\n    importlib.import_module(name)", first="import importlib, numpy\n"
-        )
-        # Extras, and what takes a second to load, come only with their use.
-        late = {"torch", "transformers", "sentence_transformers", "faiss", "onnxruntime", "pyarrow", "datasets",
-                "pypdf", "docx", "trafilatura", "matplotlib"}  # fmt: skip
-        assert not loaded & late
+            if name and name != "__main__" and name not in TORCH_MODULES
+        ]
+        assert not self.imported_first(names, first="import importlib, numpy\n") & LATE
+
+    def test_modules_about_torch_load_no_other_extra_and_change_nothing(self) -> None:
+        """Nothing but the warnings of torch that torch itself filters when it is loaded."""
+        names = [name for name in map(name_of, sorted(MODULES, reverse=True)) if name in TORCH_MODULES]
+        assert "training.train" in names
+        first = "import importlib, numpy\n"
+        assert self.imported_first(names, first=first, own_filters="torch") & LATE == {"torch"}
 
 
 def calls_of(path: Path) -> Iterator[ast.Call]:

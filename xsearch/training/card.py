@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xsearch.training.recipe import Recipe
-from xsearch.training.release import Parity
 
 if TYPE_CHECKING:
+    from xsearch.training.release import Parity
     from xsearch.training.train import Score
 
 CARD_FILE = "README.md"
