@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from xsearch.errors import IndexLockedError, StoreError
+from xsearch.errors import IndexLockedError, StoreError, XsearchError
 
 LOCK_FILE = "LOCK"
 TEMPORARY_SUFFIX = ".tmp"
@@ -83,7 +83,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as exc:
         raise StoreError(
             f"{path} cannot be written: {exc.strerror or exc}",
-            "The index's folder must be writable and have room",
+            "Its folder must be writable and have room",
             "Check its permissions and the free space",
         ) from exc
 
@@ -107,12 +107,34 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Holds the index for one writer; the operating system lets go of it when the process ends, however it ends.
-
-    The file says who holds it (pid, host, since), for the message that a second writer gets.
+    """Holds the index for one writer.
 
     Raises:
         IndexLockedError: somebody else is writing.
+        StoreError: the folder cannot be written, or its file system has no locks.
+    """
+
+    def refusal(holder: str) -> XsearchError:
+        return IndexLockedError(
+            f"The index {folder} is being written by {holder}",
+            "An index has one writer at a time; any number may read",
+            "Wait until it is done, or stop that process",
+        )
+
+    with folder_lock(folder, refusal):
+        yield
+
+
+@contextmanager
+def folder_lock(folder: Path, refusal: Callable[[str], XsearchError]) -> Iterator[None]:
+    """Holds a folder for one process; the operating system lets go of it when the process ends, however it ends.
+
+    The file says who holds it (pid, host, since), for the message that a second process gets.
+
+    Args:
+        refusal: the error for a folder that is held, made from words for who holds it.
+
+    Raises:
         StoreError: the folder cannot be written, or its file system has no locks.
     """
     path = folder / LOCK_FILE
@@ -120,11 +142,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
         with disk_errors(path):
             locked = _try_lock(file)
         if not locked:
-            raise IndexLockedError(
-                f"The index {folder} is being written by {_holder(path)}",
-                "An index has one writer at a time; any number may read",
-                "Wait until it is done, or stop that process",
-            )
+            raise refusal(_holder(path))
         try:
             since = datetime.now(UTC).isoformat(timespec="seconds")
             with disk_errors(path):
