@@ -56,7 +56,11 @@ Examples:
     help="Translations to learn from: lines of 'word TAB translation' or 'word translation' (also .zst, .gz).",
 )
 @click.option("--test", type=_FILE, help="Other translations, to measure precision at 1, 5 and 10 on.")
-@click.option("--unsupervised", is_flag=True, help="Learn without a dictionary (extra: train).")
+@click.option(
+    "--unsupervised",
+    is_flag=True,
+    help="Learn without a dictionary (extra: train); needs vectors of large corpora. Measure it with --test.",
+)
 @click.option("--csls-k", type=click.IntRange(1), default=10, show_default=True, help="Neighbours that CSLS looks at.")
 @click.option("--rounds", type=click.IntRange(0), default=5, show_default=True, help="Of refinement, at most.")
 @click.option(

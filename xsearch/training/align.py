@@ -39,7 +39,9 @@ class AlignOptions:
     Attributes:
         csls_k: neighbours of CSLS, everywhere.
         seed: of all that is drawn at random.
-        starts: those tried without a dictionary; the one with the higher mean cosine of CSLS neighbours is kept.
+        starts: those tried without a dictionary; the one with the higher mean cosine of CSLS neighbours is kept. That
+            compares the starts, and does not say that one of them is right: on vectors of a few million words wrong
+            rotations had a higher mean cosine than that of a dictionary (benchmarks/results/align.json).
         refinement, self_learning, adversarial: of the stages; their ``k`` and ``seed`` are those from here.
     """
 
