@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -55,7 +56,7 @@ class VocabularyTable:
         candidates: pieces of other languages that are looked at, of which the most used fill ``size``.
         characters: of text a unit of language weight that the pieces are trained on.
         min_character_count: a character seen less often becomes unknown.
-        alignment_rows: sentences a unit of language weight that the word alignment reads.
+        alignment_rows: sentences a unit of language weight that the word alignment reads, and as many terms.
         transplant: whether embeddings come from the alignment; else new pieces start at random.
         min_probability: translations less likely than this do not count.
     """
@@ -74,7 +75,8 @@ class DataTable:
     """``[data]``: the files, and how much of each language is taken.
 
     Attributes:
-        folder: what the patterns start from; relative to the recipe.
+        folder: what the patterns start from; relative to the recipe. A pattern may also be an absolute path, or
+            ``NAME.LANG-LANG`` for the two files of Moses pairs.
         parallel: patterns of parallel files (sentences, paragraphs).
         terms: patterns of parallel files that hold words and names.
         questions: patterns of question files (question, passage, answers).
@@ -83,7 +85,7 @@ class DataTable:
         sources: weight of each source within its language; 1 where not named, 0 leaves one out.
         sentences, term_pairs, passages: examples a unit of language weight.
         english: sentences in English that are their own translation, in all.
-        passage_tokens: rows that follow one another are joined to passages of about this many English words.
+        passage_words: rows that follow one another are joined to passages of about this many English words.
     """
 
     folder: str = "."
@@ -119,7 +121,7 @@ class BatchTable:
     """``[batches]``: what is in a batch.
 
     Attributes:
-        tokens: of the student's texts in a batch, padding included.
+        tokens: of the student's texts in a batch, padding included; of a question and its passage the longer counts.
         texts: at most so many texts in a batch.
         chunk_tokens: encoded at once; a larger batch goes through gradient caching.
         terms, passages, questions, english: share of the batches that hold these; the rest holds sentences.
@@ -253,6 +255,12 @@ class Recipe:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], folder: Path, *, name: str = "recipe") -> Recipe:
         """The recipe of a parsed TOML file, whose paths start from ``folder``."""
+        if "folder" in content:
+            raise TrainingError(
+                f"{name} has the key 'folder'",
+                "The folder of a recipe is where it lies",
+                "Write data.folder to say where the data is",
+            )
         recipe = _table(cls, {**content, "folder": folder}, name)
         recipe._check(name)
         return recipe
@@ -265,30 +273,51 @@ class Recipe:
         return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def _check(self, name: str) -> None:
-        shares = self.batches.terms + self.batches.passages + self.batches.questions + self.batches.english
-        checks = (
+        batches, data, run = self.batches, self.data, self.run
+        shares = (batches.terms, batches.passages, batches.questions, batches.english)
+        weights = (data.default_weight, *data.languages.values(), *data.sources.values())
+        counts = (data.sentences, data.term_pairs, data.passages, data.english, self.loss.bank, run.evaluate_every)
+        checks: tuple[tuple[bool, str, object, str], ...] = (
+            (self.seed >= 0, "seed", self.seed, "is 0 or more"),
             (
-                shares <= 1.0 and min(self.batches.terms, self.batches.passages) >= 0,
+                min(shares) >= 0 and sum(shares) <= 1 + 1e-9,
                 "batches",
-                "shares sum to at most 1",
+                shares,
+                "has shares from 0 to 1, in sum at most 1",
             ),
-            (self.loss.temperature > 0, "loss.temperature", "is above 0"),
-            (self.optimizer.steps > 0, "optimizer.steps", "is above 0"),
-            (self.optimizer.precision in ("float32", "bfloat16"), "optimizer.precision", "is float32 or bfloat16"),
+            (0 <= batches.mixed_languages <= 1, "batches.mixed_languages", batches.mixed_languages, "lies in 0 to 1"),
+            (batches.texts > 0, "batches.texts", batches.texts, "is above 0"),
             (
-                self.batches.tokens >= self.base.max_tokens,
+                batches.tokens >= self.base.max_tokens > 2,
                 "batches.tokens",
-                "holds at least one text of base.max_tokens",
+                batches.tokens,
+                f"holds one text of base.max_tokens ({self.base.max_tokens}), which is above 2",
             ),
-            (self.base.pooling in ("mean", "cls"), "base.pooling", "is mean or cls"),
-            (bool(self.data.parallel or self.data.questions), "data", "names parallel or questions files"),
-            (self.teacher is not None or not self._distils(), "teacher", "is there when loss.distil_* is above 0"),
+            (min(weights) >= 0, "data", min(weights), "has weights of 0 and more"),
+            (min(counts) >= 0, "data, loss.bank, run.evaluate_every", min(counts), "have counts of 0 and more"),
+            (data.passage_words > 0, "data.passage_words", data.passage_words, "is above 0"),
+            (bool(data.parallel or data.questions), "data", "without files", "names parallel or questions files"),
+            (self.base.pooling in ("mean", "cls"), "base.pooling", self.base.pooling, "is mean or cls"),
+            (self.loss.temperature > 0, "loss.temperature", self.loss.temperature, "is above 0"),
+            (min(self.loss.matryoshka, default=1) > 0, "loss.matryoshka", self.loss.matryoshka, "has lengths above 0"),
+            (self.optimizer.steps > 0, "optimizer.steps", self.optimizer.steps, "is above 0"),
+            (
+                self.optimizer.precision in ("float32", "bfloat16"),
+                "optimizer.precision",
+                self.optimizer.precision,
+                "is float32 or bfloat16",
+            ),
+            (min(run.checkpoint_every, run.log_every) > 0, "run", run, "has checkpoint_every and log_every above 0"),
+            (
+                self.teacher is not None or not self._distils(),
+                "teacher",
+                None,
+                "is there when loss.distil_* is above 0",
+            ),
         )
-        for right, key, rule in checks:
+        for right, key, given, rule in checks:
             if not right:
-                raise TrainingError(
-                    f"{name}: [{key}] is not usable", f"It must be so that it {rule}", "Mend the recipe"
-                )
+                raise TrainingError(f"{name}: {key} is {given}", f"It must be so that {key} {rule}", "Mend the recipe")
 
     def _distils(self) -> bool:
         return self.loss.distil_contrastive > 0 or self.loss.distil_cosine > 0 or self.loss.distil_mse > 0
@@ -325,8 +354,24 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif origin is not None and isinstance(value, dict):
         part = typing.get_args(hint)[1]
         return {str(key): _value(part, item, f"{where}.{key}") for key, item in value.items()}
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise TrainingError(f"{where} is {value!r}", f"It must be of type {hint}", "Mend the value; see recipes/")
+    raise TrainingError(f"{where} is {value!r}", f"It must be {_words(hint)}", "Mend the value; see recipes/")
+
+
+def _words(hint: Any) -> str:
+    """What a value must be, for people."""
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return f"one of {', '.join(hint)}"
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    kinds = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+    parts = [kinds.get(part, "") for part in typing.get_args(hint)]
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each entry {parts[0]}"
+    if parts:
+        return f"a table, each value {parts[1]}"
+    return kinds.get(hint, str(hint))
