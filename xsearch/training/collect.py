@@ -16,6 +16,7 @@ from xsearch.training.pairs import read_pairs
 from xsearch.training.questions import clear_of_evaluation, read_questions
 from xsearch.training.recipe import DataTable
 from xsearch.training.selection import Example, Kind, english_examples, passages, select
+from xsearch.training.sources import english_first, find, origin_of, target_language
 
 OnFile = Callable[[Path], None]
 MAX_CHARS = 1_500
@@ -29,7 +30,7 @@ class Collection:
     Attributes:
         examples: of all languages and kinds.
         report: what the filters took out, and why.
-        files: read.
+        files: of pairs and questions that were read.
     """
 
     examples: list[Example]
@@ -50,20 +51,22 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
         folder: where ``table.folder`` starts.
 
     Raises:
-        TrainingError: a pattern matches no file, or a language has no rows left.
+        TrainingError: a pattern matches no file, neither side of a file is English, or a language has no rows left.
         PairError: a line is malformed; the message names file and line.
     """
     root = folder / table.folder
-    guard = EvaluationGuard.read(tuple(_found(root, table.evaluation)))
+    guard = EvaluationGuard.read(tuple(find(root, table.evaluation)))
     report = FilterReport()
-    terms = set(_found(root, table.terms))
+    terms = set(find(root, table.terms))
     by_language: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted({*_found(root, table.parallel), *terms}):
-        by_language[_language(path)].append(path)
+    for path in sorted({*find(root, table.parallel), *terms}):
+        by_language[target_language(path)].append(path)
     examples: list[Example] = []
+    files: list[Path] = []
     for lang in sorted(by_language):
         weight = table.languages.get(lang, table.default_weight)
         if weight > 0:
+            files += by_language[lang]
             rows = _read(by_language[lang], terms, guard, report, on_file)
             examples += _choose(lang, rows, weight, table, seed)
     for language in table.languages:
@@ -75,13 +78,12 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
             )
     draw = random.Random(f"{seed} english")
     examples += english_examples(examples, table.english, draw)
-    question_files = tuple(_found(root, table.questions))
+    question_files = tuple(find(root, table.questions))
     for path in question_files:
         if on_file is not None:
             on_file(path)
         examples += _questions(path, guard, report)
-    files = tuple(path for paths in by_language.values() for path in paths) + question_files
-    return Collection(examples, report, files)
+    return Collection(examples, report, (*files, *question_files))
 
 
 def _choose(lang: str, rows: _Language, weight: float, table: DataTable, seed: int) -> list[Example]:
@@ -101,11 +103,11 @@ def _choose(lang: str, rows: _Language, weight: float, table: DataTable, seed: i
 def _read(
     paths: Sequence[Path], terms: set[Path], guard: EvaluationGuard, report: FilterReport, on_file: OnFile | None
 ) -> _Language:
-    """The rows of one language that pass the filters; a repeat is a repeat whatever file it is in."""
+    """The rows of one language that pass the filters; among sentences, and among terms, a repeat counts in any file."""
     language = _Language()
     for wanted, kept in ((False, language.sentences), (True, language.terms)):
         chosen = [path for path in paths if (path in terms) is wanted]
-        origins = frozenset(path.name.split(".")[0] for path in chosen) if wanted else frozenset()
+        origins = frozenset(map(origin_of, chosen)) if wanted else frozenset()
         filters = PairFilters(guard=guard, term_origins=origins, max_chars=MAX_TERM_CHARS if wanted else MAX_CHARS)
         for pair in filtered(_pairs(chosen, on_file), filters, report):
             kept[pair.origin].append(pair)
@@ -116,7 +118,7 @@ def _pairs(paths: Sequence[Path], on_file: OnFile | None) -> Iterator[Pair]:
     for path in paths:
         if on_file is not None:
             on_file(path)
-        yield from read_pairs(path)
+        yield from english_first(read_pairs(path), path)
 
 
 def _questions(path: Path, guard: EvaluationGuard, report: FilterReport) -> Iterator[Example]:
@@ -124,22 +126,3 @@ def _questions(path: Path, guard: EvaluationGuard, report: FilterReport) -> Iter
     found = read_questions(path, on_error=OnError.SKIP, on_skip=report.add_malformed)
     for entry in clear_of_evaluation(found, guard, report):
         yield Example(Kind.QUESTION, entry.lang, entry.question, entry.passage, entry.origin)
-
-
-def _found(root: Path, patterns: Sequence[str]) -> list[Path]:
-    found: list[Path] = []
-    for pattern in patterns:
-        matches = sorted(root.glob(pattern))
-        if not matches:
-            raise TrainingError(
-                f"No file matches {root / pattern}", "Every pattern of [data] must match a file", "Mend data.folder"
-            )
-        found += matches
-    return found
-
-
-def _language(path: Path) -> str:
-    """The target language that a file's name says: ``news.en-zh-Hant.tsv.zst`` is zh-Hant."""
-    parts = path.name.split(".")
-    pair = next((part for part in reversed(parts) if "-" in part and part not in ("tsv", "zst", "gz")), "")
-    return pair.partition("-")[2]

@@ -1,4 +1,4 @@
-"""Which rows of the data are trained on: so many of each language, balanced over its sources, and passages made of rows.
+"""Which rows of the data are trained on: so many of each language, balanced over its sources, and passages of rows.
 
 All is drawn with the recipe's seed: the same files and recipe give the same selection.
 """
@@ -22,6 +22,8 @@ MIN_ROW_CHARS = 55
 TWIN_WORDS = 6
 # A passage never has more than this many times the words asked for.
 MAX_PASSAGE_SHARE = 1.5
+# Rows follow one another when filters took out fewer than this many between them.
+MAX_GAP_ROWS = 20
 
 
 class Kind(IntEnum):
@@ -125,7 +127,7 @@ def _joined(rows: Sequence[Pair], words: int, draw: random.Random) -> list[Examp
         size = len(pair.source.split())
         if run and (_contains(run[-1].source, pair.source) or size > words):
             continue
-        if length + size > MAX_PASSAGE_SHARE * words or (run and pair.line > run[-1].line + 20):
+        if length + size > MAX_PASSAGE_SHARE * words or (run and not 0 <= pair.line - run[-1].line <= MAX_GAP_ROWS):
             run, length = [], 0
         run.append(pair)
         length += size
