@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("indexes", "export"),
     "bench": ("bench", "bench"),
     "align": ("align", "align"),
+    "train": ("train", "train"),
 }
 INTERRUPTED = 130
 
