@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py recipes/xsearch-mini.toml --mlqa MLQA_V1-dev.zip --steps 500 --runs runs/ablation
 
-Each run is one folder under the output, resumes when it is stopped, and shares with the first what the parts have in
+Each run is one folder under --runs, resumes when it is stopped, and shares with the first what the parts have in
 common: examples and teacher vectors always, vocabulary and first embeddings where they are the same. What is measured
 is the encoder that the run exports (int8 where the package has one), on MLQA dev by MTEB's protocol, and compared with
 the whole recipe by a paired randomisation test over the questions. One seed: differences within the interval may be
@@ -12,6 +12,7 @@ chance, and those between seeds are not in it.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,12 @@ def share(first: Path, folder: Path, *, same_vocabulary: bool) -> list[str]:
     return linked
 
 
+def take_over(run: Path, first: Path) -> None:
+    """Copies what another run of the same recipe prepared, if nothing is there yet; what does not fit is made anew."""
+    if not (first / "prepared").exists():
+        shutil.copytree(run / "prepared", first / "prepared")
+
+
 def measure(encoder: Path, mlqa: Path) -> TaskResult:
     """MLQA dev of an encoder in a folder."""
     return evaluate(load_mlqa(mlqa, split=Split.DEV), load_encoder(str(encoder)), options=RunOptions(bootstrap=SAMPLES))
@@ -107,6 +114,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="of each run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="a folder for each run goes here")
+    parser.add_argument("--prepared", type=Path, help="folder of a run of this recipe, whose prepared data is copied")
     parser.add_argument("--only", nargs="*", help="these variants alone, beside the whole recipe")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
@@ -116,6 +124,8 @@ def main() -> None:
     recipe = budgeted(Recipe.read(arguments.recipe), arguments.steps)
     told = Callbacks(on_stage=lambda line: print(line, file=sys.stderr, flush=True))
     first = arguments.runs / WHOLE.replace(" ", "-")
+    if arguments.prepared is not None:
+        take_over(arguments.prepared, first)
     whole: TaskResult | None = None
     rows: dict[str, Any] = {}
     for name, variant in variants(recipe).items():

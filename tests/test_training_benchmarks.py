@@ -92,6 +92,16 @@ def test_runs_share_what_they_have_in_common(ablation: ModuleType, tmp_path: Pat
     assert not (third / "prepared" / "start").exists()
 
 
+def test_what_another_run_prepared_is_copied_once(ablation: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "other" / "prepared").mkdir(parents=True)
+    (tmp_path / "other" / "prepared" / "filters.json").write_text("1")
+    ablation.take_over(tmp_path / "other", tmp_path / "first")
+    (tmp_path / "first" / "prepared" / "filters.json").write_text("2")
+    ablation.take_over(tmp_path / "other", tmp_path / "first")
+    assert (tmp_path / "first" / "prepared" / "filters.json").read_text() == "2"
+    assert (tmp_path / "other" / "prepared" / "filters.json").read_text() == "1"
+
+
 def write_run(folder: Path) -> Path:
     (folder / "prepared").mkdir(parents=True)
     log = [
