@@ -80,6 +80,11 @@ class BatchPlan:
                 streams[kind, lang] = self._mixed(kind) if lang == MIXED else self._single(kind, lang)
             yield BatchRows(kind, lang, next(streams[kind, lang]))
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Those that have a share."""
+        return tuple(self._shares)
+
     def teacher_rows(self, steps: int) -> Rows:
         """The rows of the teacher's vectors that the first ``steps`` batches use, each once, in order."""
         used = np.concatenate([self._prepared.teacher_rows[batch.rows] for batch in islice(iter(self), steps)])

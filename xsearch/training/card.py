@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from xsearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from xsearch.training.release import Parity
+    from xsearch.training.release import Exported
     from xsearch.training.train import Score
 
 CARD_FILE = "README.md"
 
 
 def write_card(
-    recipe: Recipe, encoder: Path, counts: Mapping[tuple[str, str], int], score: Score | None, parity: Parity | None
+    recipe: Recipe, encoder: Path, counts: Mapping[tuple[str, str], int], score: Score | None, exported: Exported | None
 ) -> None:
     """Writes ``README.md`` into the folder of an encoder.
 
@@ -42,10 +42,12 @@ def write_card(
         )
     else:
         lines.append("Not measured: the recipe names no MLQA archive.")
-    if parity is not None:
+    if exported is not None:
+        near = exported.int8
         lines.append(
-            f"int8 against float32: mean cosine {parity.mean:.4f}, lowest {parity.lowest:.4f}; the nearest other text "
-            f"is the same for {100 * parity.same_nearest:.1f}% of texts."
+            f"int8 against float32: mean cosine {near.mean:.4f}, lowest {near.lowest:.4f}; the nearest other text "
+            f"is the same for {100 * near.same_nearest:.1f}% of texts. The float32 graph against torch: lowest cosine "
+            f"{exported.float32.lowest:.6f}."
         )
     lines += [
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def save(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> Path:
     Raises:
         TrainingError: the disk is full, or the folder cannot be written; earlier checkpoints stay.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     final = folder / f"step-{checkpoint.step:08d}"
@@ -47,8 +49,7 @@ def save(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> Path:
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        save_file(tensors, work / TENSOR_FILE)
+        save_file(_apart(checkpoint.tensors), work / TENSOR_FILE)
         state = {"step": checkpoint.step, "recipe": fingerprint, "facts": checkpoint.facts}
         (work / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
         for path in work.iterdir():
@@ -56,10 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         work.rename(final)
         _flush(folder)
-    except OSError as exc:
-        shutil.rmtree(work, ignore_errors=True)
-        raise _cannot_write(final, exc) from exc
-    except RuntimeError as exc:  # safetensors reports a full disk so
+    except (OSError, RuntimeError, SafetensorError) as exc:  # safetensors reports a full disk in its own way
         shutil.rmtree(work, ignore_errors=True)
         raise _cannot_write(final, exc) from exc
     for old in _found(folder)[:-KEPT]:
@@ -67,20 +65,26 @@ def save(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> Path:
     return final
 
 
-def latest(folder: Path, fingerprint: str) -> Checkpoint | None:
+def latest(folder: Path, fingerprint: str, *, on_damaged: Callable[[str], None] | None = None) -> Checkpoint | None:
     """The newest checkpoint in ``folder`` that is whole; None where there is none.
 
+    Args:
+        on_damaged: told of each newer one that is not whole, and why; with none at all the error tells.
+
     Raises:
-        TrainingError: it belongs to another recipe.
+        TrainingError: it belongs to another recipe, or there are some and none is whole.
     """
     damaged: list[str] = []
     for path in reversed(_found(folder)):
         try:
-            return _load(path, fingerprint)
-        except (OSError, ValueError, KeyError) as exc:
+            found = _load(path, fingerprint)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as exc:
             damaged.append(f"{path}: {exc}")
-        except RuntimeError as exc:
-            damaged.append(f"{path}: {exc}")
+            continue
+        for each in damaged:
+            if on_damaged is not None:
+                on_damaged(each)
+        return found
     if damaged:
         raise TrainingError(
             f"No checkpoint in {folder} can be read: {'; '.join(damaged)}",
@@ -96,9 +100,10 @@ def _load(path: Path, fingerprint: str) -> Checkpoint:
 
     state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
     if state["recipe"] != fingerprint:
+        name = state["facts"].get("name", "without a name")
         raise TrainingError(
-            f"{path} is a checkpoint of another recipe ({state['recipe']}; this one is {fingerprint})",
-            "A run goes on with the recipe it began with; only [run] and optimizer.steps may change",
+            f"{path} is a checkpoint of another recipe ({name}, {state['recipe']}; this one is {fingerprint})",
+            "A run goes on with the recipe it began with; only [run] and [optimizer] may change",
             "Give another --output, or delete the checkpoints to start anew",
         )
     try:
@@ -106,6 +111,17 @@ def _load(path: Path, fingerprint: str) -> Checkpoint:
     except SafetensorError as exc:
         raise ValueError(str(exc)) from exc
     return Checkpoint(int(state["step"]), tensors, dict(state["facts"]))
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, and none of them in the memory of another: safetensors refuses what T5 knows by two names."""
+    apart: dict[str, Tensor] = {}
+    met: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        apart[name] = own.clone() if own.data_ptr() in met else own
+        met.add(own.data_ptr())
+    return apart
 
 
 def _found(folder: Path) -> list[Path]:

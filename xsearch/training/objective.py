@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xsearch.training import losses
 from xsearch.training.recipe import LossTable
+from xsearch.training.selection import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,25 @@ class Targets:
     bank: Tensor | None
     groups: Tensor
     bank_groups: Tensor | None
+
+
+def compares_vectors(kind: Kind, table: LossTable, *, distils: bool) -> bool:
+    """Whether a batch of this kind has a term that compares vectors.
+
+    Args:
+        distils: whether there is a teacher.
+    """
+    if kind is Kind.QUESTION:
+        return table.question > 0
+    distilled = distils and max(table.distil_contrastive, table.distil_cosine, table.distil_mse) > 0
+    return distilled or (table.contrastive > 0 and kind is not Kind.ENGLISH)
+
+
+def has_terms(kind: Kind, table: LossTable, *, distils: bool) -> bool:
+    """Whether a batch of this kind has any term; an English text is its own translation, and has none by contrast."""
+    guessed = kind in (Kind.SENTENCE, Kind.PASSAGE) and max(table.mlm, table.tlm) > 0
+    guessed = guessed or (kind is Kind.ENGLISH and table.mlm > 0)
+    return guessed or compares_vectors(kind, table, distils=distils)
 
 
 def distillation(student: Tensor, targets: Targets, table: LossTable) -> Tensor:

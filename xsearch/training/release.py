@@ -1,4 +1,4 @@
-"""A trained student as folders that others load: sentence-transformers' own, and the package's ONNX with a parity check."""
+"""A trained student as folders that others load: sentence-transformers' own, and ONNX with a parity check."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import nn
 
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.export import Precision, write_encoder
+from xsearch.encoder.hub import HubEncoder
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.errors import TrainingError
-from xsearch.training.student import Student
+from xsearch.training.student import Student, frozen, without_bars
 
+# The names that versions 5 and 6 of sentence-transformers both know, and neither warns of.
+MODULES = "sentence_transformers.models"
 SPECIAL_NAMES = {
     "unk_token": ("[UNK]", "<unk>"),
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
     "pad_token": ("[PAD]", "<pad>"),
     "mask_token": ("[MASK]", "<mask>"),
+    "bos_token": ("<s>",),
+    "eos_token": ("</s>",),
 }
 # Lowest cosine that a text's vector may have between the float32 graph and torch: rounding only.
 FLOAT_PARITY = 0.9999
@@ -46,67 +50,91 @@ class Parity:
     same_nearest: float
 
 
-def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_tokens: int, pooling: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How close the two exported graphs are.
+
+    Attributes:
+        float32: the float32 graph and torch.
+        int8: the int8 graph and the float32 graph.
+    """
+
+    float32: Parity
+    int8: Parity
+
+
+def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_tokens: int) -> None:
     """The student as a sentence-transformers folder: weights as safetensors in float32, tokenizer and configuration.
+
+    A text is encoded there as the student was trained: without a prompt.
 
     Raises:
         TrainingError: a weight is NaN or infinite.
     """
     rows = student.table.rows.detach().cpu()
-    if not bool(torch.isfinite(rows).all()):
-        raise TrainingError(
-            "A token embedding is NaN or infinite", "All weights must be finite", "Go back to an earlier checkpoint"
-        )
+    weights = {"the token embeddings": rows} | dict(student.named_parameters())
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(
+                f"There is NaN or infinity in {name}", "All weights must be finite", "Go back to an earlier checkpoint"
+            )
     folder.mkdir(parents=True, exist_ok=True)
+    own = Tokenizer.from_str(tokenizer.to_str())
+    own.no_padding()
+    own.enable_truncation(max_tokens)
     if student.body is None:
-        _write_static(rows, tokenizer, folder)
+        _write_static(rows, own, folder)
         return
-    embedding = nn.Embedding(*rows.shape)
-    embedding.weight = nn.Parameter(rows.clone())
-    placeholder = student.body.get_input_embeddings()
-    student.body.set_input_embeddings(embedding)
+    unused = student.body.get_input_embeddings()
+    student.body.set_input_embeddings(frozen(rows))
     student.body.config.vocab_size = len(rows)
     try:
-        student.body.save_pretrained(folder)
+        with without_bars():
+            student.body.save_pretrained(folder)
     finally:
-        student.body.set_input_embeddings(placeholder)
-    _write_tokenizer(tokenizer, folder, max_tokens)
-    kinds = {
-        "": "sentence_transformers.models.Transformer",
-        "1_Pooling": "sentence_transformers.models.Pooling",
-        "2_Normalize": "sentence_transformers.models.Normalize",
-    }
+        student.body.set_input_embeddings(unused)
+    _write_tokenizer(own, folder, max_tokens)
+    kinds = {"": f"{MODULES}.Transformer", "1_Pooling": f"{MODULES}.Pooling", "2_Normalize": f"{MODULES}.Normalize"}
     _write_modules(folder, kinds)
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
-    modes = {"word_embedding_dimension": student.dim, "pooling_mode_cls_token": pooling == "cls"}
-    modes |= {"pooling_mode_mean_tokens": pooling == "mean"}
+    modes = {"word_embedding_dimension": student.dim, "pooling_mode_cls_token": student.pooling == "cls"}
+    modes |= {"pooling_mode_mean_tokens": student.pooling == "mean"}
     _write_json(folder / "1_Pooling" / "config.json", modes)
     (folder / "2_Normalize").mkdir(exist_ok=True)
 
 
-def write_package(folder: Path, target: Path, texts: Sequence[str]) -> Parity:
+def write_package(folder: Path, target: Path, texts: Sequence[str]) -> Exported:
     """The int8 encoder that the package ships, made from a sentence-transformers folder and compared with float32.
 
-    The float32 graph lies beside it, in ``target`` with ``-float32`` to its name, as the reference.
+    The float32 graph lies beside it, in ``target`` with ``-float32`` to its name, as the reference; it is compared with
+    torch.
 
     Args:
-        texts: what the comparison encodes; in several languages, at least two.
+        texts: what the comparisons encode; in several languages, at least two.
 
     Raises:
         EncoderError: the folder holds no BERT encoder with mean pooling.
-        TrainingError: the exported vectors are not those of the float32 graph.
+        TrainingError: the exported vectors are not those of the encoder.
     """
     reference = target.with_name(f"{target.name}-float32")
     write_encoder(folder, reference, Precision.FLOAT32)
-    write_encoder(folder, target, Precision.INT8)
-    parity = compare(BuiltinEncoder(reference), BuiltinEncoder(target), texts)
-    if parity.lowest < INT8_PARITY:
+    floats = BuiltinEncoder(reference)
+    exact = compare(HubEncoder(str(folder)), floats, texts)
+    if exact.lowest < FLOAT_PARITY:
         raise TrainingError(
-            f"The int8 vector of a text has cosine {parity.lowest:.3f} to its float32 vector",
+            f"The float32 graph gives a text a vector with cosine {exact.lowest:.5f} to torch's",
+            f"At least {FLOAT_PARITY} is expected of every text",
+            f"Use {folder} through the hub extra, and report this: the graph is not that of the model",
+        )
+    write_encoder(folder, target, Precision.INT8)
+    rounded = compare(floats, BuiltinEncoder(target), texts)
+    if rounded.lowest < INT8_PARITY:
+        raise TrainingError(
+            f"The int8 vector of a text has cosine {rounded.lowest:.3f} to its float32 vector",
             f"At least {INT8_PARITY} is expected of every text",
             f"Ship {reference}, or look for weights that lie far out",
         )
-    return parity
+    return Exported(exact, rounded)
 
 
 def compare(reference: Encoder, other: Encoder, texts: Sequence[str]) -> Parity:
@@ -127,7 +155,6 @@ def _nearest(vectors: Vectors) -> NDArray[np.intp]:
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_tokens: int) -> None:
-    tokenizer.enable_truncation(max_tokens)
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab()
     names = {
@@ -144,13 +171,9 @@ def _write_static(rows: torch.Tensor, tokenizer: Tokenizer, folder: Path) -> Non
 
     inner = folder / "0_StaticEmbedding"
     inner.mkdir(exist_ok=True)
-    tokenizer.no_padding()
     tokenizer.save(str(inner / "tokenizer.json"))
     save_file({"embedding.weight": rows.contiguous()}, inner / "model.safetensors")
-    kinds = {
-        "0_StaticEmbedding": "sentence_transformers.models.StaticEmbedding",
-        "1_Normalize": "sentence_transformers.models.Normalize",
-    }
+    kinds = {"0_StaticEmbedding": f"{MODULES}.StaticEmbedding", "1_Normalize": f"{MODULES}.Normalize"}
     _write_modules(folder, kinds)
     (folder / "1_Normalize").mkdir(exist_ok=True)
 
@@ -161,10 +184,13 @@ def _write_modules(folder: Path, kinds: dict[str, str]) -> None:
         for number, (path, kind) in enumerate(kinds.items())
     ]
     _write_json(folder / "modules.json", modules)
-    _write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": {"query": "", "document": ""}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
+    settings = {
+        "__version__": {},
+        "prompts": {"query": "", "document": ""},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+    _write_json(folder / "config_sentence_transformers.json", settings)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -56,10 +56,14 @@ def make_ready(
     folder: Path,
     *,
     device: str = "cpu",
+    processes: int = 1,
     on_stage: OnStage | None = None,
     on_count: OnCount | None = None,
 ) -> Ready:
     """Does what has not been done yet in ``folder`` for this recipe.
+
+    Args:
+        processes: that share the steps, each with a batch of its own: the teacher must know the texts of all.
 
     Raises:
         TrainingError: a model is missing, or the data does not do.
@@ -78,10 +82,11 @@ def make_ready(
         tell("cutting the texts")
         prepared = Prepared.build(examples, tokenizer, recipe.base.max_tokens)
         prepared.save(work / "arrays", fingerprint)
-    teacher = _teacher(recipe, examples, prepared, work, device, tell, on_count)
+    batches = recipe.optimizer.steps * processes
+    teacher = _teacher(recipe, examples, prepared, batches, work, device, tell, on_count)
     pad = pad_id(tokenizer)
     table = EmbeddingTable(torch.from_numpy(embeddings).to(device), pad)
-    return Ready(Student(body, table, recipe.base.pooling), tokenizer, base, prepared, teacher)
+    return Ready(Student(body, table, _pooling(recipe, base)), tokenizer, base, prepared, teacher)
 
 
 def chosen_examples(recipe: Recipe, folder: Path) -> list[Example]:
@@ -203,6 +208,8 @@ def _start(
     own = Tokenizer.from_file(str(base / TOKENIZER_FILE))
     own.no_padding()
     own.no_truncation()
+    if recipe.base.kind is BaseKind.STATIC:  # which has no [CLS] to pool, and nothing for [SEP] to part
+        own = _without_special(own)
     if recipe.vocabulary is None:
         return own, embeddings
     folder = work / "start"
@@ -225,19 +232,43 @@ def _start(
         facts = {"fingerprint": fingerprint, "kept": len(grown.vocabulary.kept), "unaligned": grown.unaligned}
         state.write_text(json.dumps(facts), encoding="utf-8")
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    if recipe.base.kind is BaseKind.STATIC:
+        tokenizer = _without_special(tokenizer)
     return tokenizer, np.load(folder / "embeddings.npy", allow_pickle=False)
+
+
+def _without_special(tokenizer: Tokenizer) -> Tokenizer:
+    """The same without a post-processor: texts get no [CLS] and no [SEP]."""
+    return Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "post_processor": None}))
+
+
+def _pooling(recipe: Recipe, base: Path) -> str:
+    """The base's own pooling where its folder says one, else the recipe's."""
+    path = base / "1_Pooling" / "config.json"
+    if recipe.base.kind is BaseKind.STATIC or not path.is_file():
+        return recipe.base.pooling
+    content = json.loads(path.read_text(encoding="utf-8"))
+    legacy = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    on = [legacy.get(key, key) for key, value in content.items() if key.startswith("pooling_mode_") and value is True]
+    pooling = content.get("pooling_mode", "+".join(on))
+    if pooling not in ("mean", "cls"):
+        raise TrainingError(
+            f"{base} pools its tokens by {pooling or 'nothing'}", "mean or cls is known", "Choose another base model"
+        )
+    return str(pooling)
 
 
 def _teacher(
     recipe: Recipe,
     examples: list[Example],
     prepared: Prepared,
+    batches: int,
     work: Path,
     device: str,
     tell: OnStage,
     on_count: OnCount | None,
 ) -> NDArray[np.float16] | None:
-    """The teacher's vectors of all that the recipe's steps will use."""
+    """The teacher's vectors of all that the first ``batches`` of the plan will use."""
     if recipe.teacher is None:
         return None
     tell("encoding the English side with the teacher")
@@ -249,5 +280,5 @@ def _teacher(
         if on_count is not None:
             on_count("teacher", done, total)
 
-    wanted = plan.teacher_rows(recipe.optimizer.steps)
+    wanted = plan.teacher_rows(batches)
     return cached_vectors(work / "teacher.npy", teacher_texts(examples), wanted, encoder, on_count=count)

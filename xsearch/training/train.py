@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import torch
 
 from xsearch.encoder.load import load_encoder
 from xsearch.errors import EncoderError
 from xsearch.evaluation.run import RunOptions, evaluate
 from xsearch.evaluation.tasks import Split, load_mlqa
 from xsearch.training.card import write_card
+from xsearch.training.distributed import Processes, joined
+from xsearch.training.language_model import special_tokens
 from xsearch.training.recipe import Recipe
-from xsearch.training.release import Parity, write_package, write_student
+from xsearch.training.release import Exported, Parity, write_package, write_student
+from xsearch.training.runlog import StepReport, log_lines, read_log
 from xsearch.training.selection import Kind
 from xsearch.training.stages import Ready, chosen_examples, make_ready, pad_id
-from xsearch.training.trainer import StepReport, Trainer, log_lines
+from xsearch.training.throughput import gemm_peak, linear_shapes
+from xsearch.training.trainer import Trainer
 
 ENCODER_FOLDER = "encoder"
 PACKAGE_FOLDER = "package"
 BEST_FOLDER = "best"
+MEASURED_FOLDER = "measured"
 LOG_FILE = "log.jsonl"
 SCORES_FILE = "scores.jsonl"
+FIGURES = ("same_language", "cross_language")
 # Texts of the run by which the exported encoder is compared with the one it came from.
 PARITY_TEXTS = 512
 
@@ -63,6 +72,9 @@ class Trained:
         resumed_at: the step that the run went on from; 0 when it began anew.
         parity: of the int8 encoder with float32.
         score: of the finished encoder, where the recipe names an MLQA archive.
+        float_parity: of the float32 graph with torch.
+        peak_share: part of the matrix products' peak that the steps reached; 0 where there were none, and in a static
+            encoder, which has no such products.
     """
 
     encoder: Path
@@ -70,89 +82,185 @@ class Trained:
     resumed_at: int
     parity: Parity | None
     score: Score | None
+    float_parity: Parity | None = None
+    peak_share: float = 0.0
 
 
 def train(recipe: Recipe, folder: Path, *, device: str = "cpu", callbacks: Callbacks | None = None) -> Trained:
     """Runs a recipe in ``folder``, or goes on with what lies there.
 
+    Under ``torchrun`` each process calls this with the same arguments. The first alone writes, measures and tells; the
+    others' results name the encoder and no more.
+
     Raises:
         TrainingError: the recipe, the data, a checkpoint or the numbers are at fault.
         PairError: a line of the data is malformed.
     """
-    told = callbacks or Callbacks()
-    folder.mkdir(parents=True, exist_ok=True)
-    ready = make_ready(recipe, folder, device=device, on_stage=told.on_stage, on_count=told.on_count)
-    trainer = Trainer(
-        ready.student, ready.prepared, ready.teacher, recipe, folder, pad=pad_id(ready.tokenizer), device=device
-    )
-    resumed_at = trainer.resume()
-    told.on_stage(f"training from step {resumed_at:,}" if resumed_at else "training")
-    best: Score | None = None
+    with joined(device) as processes:
+        told = callbacks if callbacks is not None and processes.first else Callbacks()
+        folder.mkdir(parents=True, exist_ok=True)
+        with processes.first_alone():
+            ready = make_ready(
+                recipe,
+                folder,
+                device=str(processes.device),
+                processes=processes.size,
+                on_stage=told.on_stage,
+                on_count=told.on_count,
+            )
+        run = _Run(recipe, folder, ready, processes, told)
+        resumed_at, peak_share = run.steps()
+        if not processes.first:
+            processes.wait()
+            return Trained(folder / ENCODER_FOLDER, None, resumed_at, None, None)
+        told.on_stage("writing the encoder")
+        trained = run.finish(resumed_at, peak_share)
+        processes.wait()
+        return trained
 
-    def measure(step: int) -> None:
-        nonlocal best
-        every = recipe.run.evaluate_every
-        if not recipe.run.mlqa or not every or step % every or step == recipe.optimizer.steps:
+
+class _Run:
+    """The steps of a run, with its measurements, and what is written at its end."""
+
+    def __init__(self, recipe: Recipe, folder: Path, ready: Ready, processes: Processes, told: Callbacks) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self._ready = ready
+        self._processes = processes
+        self._told = told
+        self._scores = folder / SCORES_FILE
+        self._best = _best(self._scores) if (folder / BEST_FOLDER).is_dir() else None
+
+    def steps(self) -> tuple[int, float]:
+        """Trains to the last step; the step that the run went on from, and the share of the peak that it reached."""
+        recipe, ready, told = self._recipe, self._ready, self._told
+        modelled = max(recipe.loss.mlm, recipe.loss.tlm) > 0
+        trainer = Trainer(
+            ready.student,
+            ready.prepared,
+            ready.teacher,
+            recipe,
+            self._folder,
+            pad=pad_id(ready.tokenizer),
+            device=str(self._processes.device),
+            special=special_tokens(ready.tokenizer) if modelled else None,
+            processes=self._processes,
+        )
+        resumed_at = trainer.resume(on_damaged=lambda path: told.on_stage(f"left out a damaged checkpoint, {path}"))
+        if resumed_at >= recipe.optimizer.steps:
+            return resumed_at, 0.0
+        told.on_stage(f"training from step {resumed_at:,}" if resumed_at else "training")
+        trainer.peak_gflops = before = self._peak()
+        arithmetic = seconds = 0.0
+        if not self._processes.first:
+            trainer.run()
+            return resumed_at, 0.0
+        if resumed_at and resumed_at not in {score.step for score, _ in _read_scores(self._scores)}:
+            self._measure(resumed_at)  # it was killed between the checkpoint and this
+        with log_lines(self._folder / LOG_FILE, recipe.run.log_every, after=resumed_at) as log:
+
+            def on_step(report: StepReport) -> None:
+                nonlocal arithmetic, seconds
+                arithmetic += report.gflops * report.seconds
+                seconds += report.seconds
+                log(report)
+                told.on_step(report)
+
+            trainer.run(on_step=on_step, on_checkpoint=self._measure)
+        peak = max(before, self._peak()) * self._processes.size
+        reached = arithmetic / seconds
+        if peak:
+            told.on_stage(
+                f"matrix products at {reached:.0f} GFLOP/s, {reached / peak:.0%} of the {peak:.0f} they reach alone"
+            )
+        return resumed_at, reached / peak if peak else 0.0
+
+    def finish(self, resumed_at: int, peak_share: float) -> Trained:
+        """Writes the encoder, its ONNX graphs and their cards."""
+        recipe, folder, told = self._recipe, self._folder, self._told
+        encoder = folder / ENCODER_FOLDER
+        self._write(encoder)
+        package: Path | None = folder / PACKAGE_FOLDER
+        exported: Exported | None = None
+        try:
+            exported = write_package(encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, folder))
+        except EncoderError as exc:  # another architecture: it goes through the hub extra
+            told.on_stage(f"no ONNX export: {exc}")
+            package = None
+        score: Score | None = None
+        if recipe.run.mlqa:
+            told.on_stage("measuring the finished encoder")
+            score = self._score(package or encoder, recipe.optimizer.steps)
+            _append_score(self._scores, score, best=False)
+            told.on_score(score)
+            if self._best is not None and self._best.mean > score.mean:
+                told.on_stage(f"the encoder of step {self._best.step:,} was better; it lies in {folder / BEST_FOLDER}")
+        for written in {encoder, package or encoder}:
+            write_card(recipe, written, _counts(recipe, folder), score, exported)
+        return Trained(
+            encoder,
+            package,
+            resumed_at,
+            None if exported is None else exported.int8,
+            score,
+            None if exported is None else exported.float32,
+            peak_share,
+        )
+
+    def _measure(self, step: int) -> None:
+        """Measures the encoder where it is due, and keeps it where it is the best so far."""
+        every = self._recipe.run.evaluate_every
+        if not self._recipe.run.mlqa or not every or step % every or step == self._recipe.optimizer.steps:
             return
-        told.on_stage(f"measuring after step {step:,}")
-        _write(recipe, ready, folder / "measured")
-        score = _score(recipe, folder, folder / "measured", step)
-        told.on_score(score)
-        if best is None or score.mean > best.mean:
-            best = score
-            _write(recipe, ready, folder / BEST_FOLDER)
+        self._told.on_stage(f"measuring after step {step:,}")
+        measured, best = self._folder / MEASURED_FOLDER, self._folder / BEST_FOLDER
+        self._write(measured)
+        score = self._score(measured, step)
+        better = self._best is None or score.mean > self._best.mean
+        if better:
+            self._best = score
+            shutil.rmtree(best, ignore_errors=True)
+            measured.rename(best)
+        # Last: a run that is killed before this measures the step again, and decides the same.
+        _append_score(self._scores, score, best=better)
+        self._told.on_score(score)
+        self._told.on_stage("training")
 
-    with log_lines(folder / LOG_FILE, recipe.run.log_every) as log:
+    def _peak(self) -> float:
+        shapes = linear_shapes(self._ready.student.body)
+        dtype = torch.bfloat16 if self._recipe.optimizer.precision == "bfloat16" else torch.float32
+        return gemm_peak(self._processes.device, shapes, tokens=self._recipe.batches.tokens, dtype=dtype)
 
-        def on_step(report: StepReport) -> None:
-            log(report)
-            told.on_step(report)
+    def _write(self, folder: Path) -> None:
+        write_student(self._ready.student, self._ready.tokenizer, folder, max_tokens=self._recipe.base.max_tokens)
 
-        trainer.run(on_step=on_step, on_checkpoint=measure)
-    told.on_stage("writing the encoder")
-    return _finish(recipe, ready, folder, resumed_at, best, told)
-
-
-def _finish(
-    recipe: Recipe, ready: Ready, folder: Path, resumed_at: int, best: Score | None, told: Callbacks
-) -> Trained:
-    encoder = folder / ENCODER_FOLDER
-    _write(recipe, ready, encoder)
-    package: Path | None = folder / PACKAGE_FOLDER
-    parity: Parity | None = None
-    try:
-        parity = write_package(encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, folder))
-    except EncoderError as exc:  # another architecture: it goes through the hub extra
-        told.on_stage(f"no ONNX export: {exc}")
-        package = None
-    score: Score | None = None
-    if recipe.run.mlqa:
-        told.on_stage("measuring the finished encoder")
-        score = _score(recipe, folder, package or encoder, recipe.optimizer.steps)
-        told.on_score(score)
-        if best is not None and best.mean > score.mean:
-            told.on_stage(f"the encoder of step {best.step:,} was better; it lies in {folder / BEST_FOLDER}")
-    for written in {encoder, package or encoder}:
-        write_card(recipe, written, _counts(recipe, folder), score, parity)
-    return Trained(encoder, package, resumed_at, parity, score)
+    def _score(self, encoder: Path, step: int) -> Score:
+        """MLQA dev of an encoder in a folder."""
+        task = load_mlqa(self._recipe.folder / self._recipe.run.mlqa, split=Split.DEV)
+        loaded = load_encoder(str(encoder), device=str(self._processes.device))
+        result = evaluate(task, loaded, options=RunOptions(bootstrap=0))
+        same = [pair.scores["ndcg@10"] for pair in result.pairs if pair.doc_lang == pair.query_lang]
+        cross = [pair.scores["ndcg@10"] for pair in result.pairs if pair.doc_lang != pair.query_lang]
+        return Score(step, *(100 * sum(each) / max(1, len(each)) for each in (same, cross)))
 
 
-def _write(recipe: Recipe, ready: Ready, folder: Path) -> None:
-    write_student(
-        ready.student, ready.tokenizer, folder, max_tokens=recipe.base.max_tokens, pooling=recipe.base.pooling
-    )
+def _read_scores(path: Path) -> list[tuple[Score, bool]]:
+    """What the run measured so far, and whether each was the best when it came."""
+    return [
+        (Score(int(str(line["step"])), *(float(str(line[name])) for name in FIGURES)), bool(line.get("best")))
+        for line in read_log(path)
+    ]
 
 
-def _score(recipe: Recipe, folder: Path, encoder: Path, step: int) -> Score:
-    """MLQA dev of an encoder in a folder, also written to the run's file of scores."""
-    archive = recipe.folder / recipe.run.mlqa
-    result = evaluate(load_mlqa(archive, split=Split.DEV), load_encoder(str(encoder)), options=RunOptions(bootstrap=0))
-    same = [pair.scores["ndcg@10"] for pair in result.pairs if pair.doc_lang == pair.query_lang]
-    cross = [pair.scores["ndcg@10"] for pair in result.pairs if pair.doc_lang != pair.query_lang]
-    score = Score(step, 100 * sum(same) / len(same), 100 * sum(cross) / len(cross))
-    with (folder / SCORES_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(score)) + "\n")
-    return score
+def _best(path: Path) -> Score | None:
+    """The score of the encoder in the folder of the best."""
+    best = [score for score, was_best in _read_scores(path) if was_best]
+    return best[-1] if best else None
+
+
+def _append_score(path: Path, score: Score, *, best: bool) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**asdict(score), "best": best}) + "\n")
 
 
 def _parity_texts(recipe: Recipe, folder: Path) -> list[str]:
