@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xsearch.text.tags import canonical_tag
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 MODEL = Path("xsearch", "encoder", "mini", "model.onnx")
@@ -112,9 +114,75 @@ def speed(numbers: Numbers) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
+def pool(numbers: Numbers) -> str:
+    """One line on the pool of all languages and one on Tatoeba's pairs."""
+    found = numbers["languages"]
+    if not found:
+        return ""
+    tatoeba = found["tatoeba"]
+    xtreme = tatoeba["xtreme36"]
+    return (
+        f"One pool of sentences in all seven languages (LAReQA's MLQA-R): mean average precision "
+        f"{found['lareqa']['mean']:.3f}. Finding the translation of a sentence (Tatoeba, the {xtreme['languages']} "
+        f"languages of XTREME): {_points(xtreme['accuracy'])}% right."
+    )
+
+
+def tatoeba(numbers: Numbers) -> str:
+    """Accuracy on Tatoeba's test pairs for each language that the encoder was trained on, most accurate first."""
+    found = numbers["languages"]
+    trained = numbers["training"].get("examples", {}).get("by_language", {})
+    if not found or not trained:
+        return ""
+    rows = {pair.split("-")[0]: scores["accuracy"] for pair, scores in found["tatoeba"]["pairs"].items()}
+    known = {code: accuracy for code, accuracy in rows.items() if canonical_tag(code) in trained}
+    ordered = sorted(known.items(), key=lambda item: (-item[1], item[0]))
+    cells = ", ".join(f"{canonical_tag(code)} {_points(accuracy)}" for code, accuracy in ordered)
+    others = [accuracy for code, accuracy in rows.items() if code not in known]
+    rest = (
+        f"; the other {len(others)} languages of the set {_points(sum(others) / len(others))} on average"
+        if others
+        else ""
+    )
+    return f"Tatoeba, % of sentences that are nearest to their translation, both directions: {cells}{rest}."
+
+
+def ablation(numbers: Numbers) -> str:
+    """What each part of the recipe is worth, at a small budget of steps."""
+    found = numbers["ablation"]
+    if not found:
+        return ""
+    lines = [f"| {found['steps']} steps, MLQA dev | same language | across languages |", "|---|---:|---:|"]
+    lines += [
+        f"| {name} | {_points(row['mono'])} | {_points(row['cross'])} |" for name, row in found["variants"].items()
+    ]
+    return "\n".join(lines)
+
+
+def training(numbers: Numbers) -> str:
+    """What the run took."""
+    found = numbers["training"]
+    if not found:
+        return ""
+    filters, rate = found["filters"], found["tokens_per_s"]["median"]
+    overlap = filters["removed"].get("evaluation overlap", 0)
+    return (
+        f"{found['steps']:,} steps in {found['hours']:.1f} hours, {rate:,.0f} tokens a second, "
+        f"{100 * found['gemm_peak_share']:.0f}% of what the machine's matrix products reach by themselves"
+        f"{_machine(found)}. Of {filters['seen']:,} pairs read, {filters['kept']:,} passed the filters ({overlap:,} shared "
+        f"text with evaluation data), and {found['examples']['total']:,} examples were drawn from them."
+    )
+
+
 PAGES: dict[Path, dict[str, Block]] = {
-    Path("README.md"): {"mlqa": encoders, "modes": modes, "speed": speed},
-    MODEL.with_name("README.md"): {"mlqa": matrix},
+    Path("README.md"): {"mlqa": encoders, "pool": pool, "modes": modes, "speed": speed},
+    MODEL.with_name("README.md"): {
+        "mlqa": matrix,
+        "pool": pool,
+        "tatoeba": tatoeba,
+        "training": training,
+        "ablation": ablation,
+    },
 }
 
 
