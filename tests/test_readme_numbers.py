@@ -103,8 +103,8 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
         "translation of a sentence (Tatoeba, the 36 languages of XTREME): 67.9% right."
     )
     assert readme.tatoeba(numbers) == (
-        "Tatoeba, % of sentences that are nearest to their translation, both directions: de 95.0, zh 90.0; the set's "
-        "other 1 languages 2.0 on average."
+        "Tatoeba, % of sentences that are nearest to their translation, both directions: de 95.0, zh 90.0; the other "
+        "1 languages of the set 2.0 on average."
     )
     assert readme.training(numbers) == (
         "6,500 steps in 1.3 hours, 2,750 tokens a second, 74% of what the machine's matrix products reach by themselves "
