@@ -120,7 +120,9 @@ def write_encoder(folder: Path, target: Path, precision: Precision) -> None:
     prompts = _read_json(folder / "config_sentence_transformers.json", missing_ok=True).get("prompts", {})
     target.mkdir(parents=True, exist_ok=True)
     (target / "model.onnx").write_bytes(export_bert(folder, precision).SerializeToString())
-    (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    # Without the spaces that make it readable: a third of its size.
+    compact = json.dumps(_read_json(folder / "tokenizer.json"), ensure_ascii=False, separators=(",", ":"))
+    (target / "tokenizer.json").write_text(compact, encoding="utf-8")
     config = {
         "dim": shape.dim,
         "max_tokens": min(int(tokenizer.get("model_max_length", shape.positions)), shape.positions),
