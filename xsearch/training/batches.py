@@ -56,7 +56,7 @@ class BatchPlan:
             prepared.texts.lengths,
         )
         self._weights = np.array(
-            [data.languages.get(lang, data.default_weight) ** batches.temperature for lang in prepared.languages]
+            [_odds_of(data.languages.get(lang, data.default_weight), batches) for lang in prepared.languages]
         )
         self._rows: dict[tuple[Kind, int], Rows] = {}
         for kind in Kind:
@@ -122,7 +122,8 @@ class BatchPlan:
         draw = np.random.default_rng((self._seed, 2, int(kind), lang))
         order = self._endless(kind, lang, draw)
         while True:
-            yield from self._cut(self._take(order, len(self._rows[kind, lang])), draw)
+            pool = self._take(order, len(self._rows[kind, lang]))
+            yield from self._cut(pool, draw, whole=len(pool) == len(self._rows[kind, lang]))
 
     def _mixed(self, kind: Kind) -> Iterator[Rows]:
         draw = np.random.default_rng((self._seed, 3, int(kind)))
@@ -137,14 +138,14 @@ class BatchPlan:
                 row = next(orders[langs[draw.choice(len(langs), p=odds)]])
                 pool.append(row)
                 tokens += int(self._costs[row])
-            yield from self._cut(np.array(pool), draw)
+            yield from self._cut(np.array(pool), draw, whole=False)
 
     def _endless(self, kind: Kind, lang: int, draw: np.random.Generator) -> Iterator[int]:
         while True:
             yield from draw.permutation(self._rows[kind, lang]).tolist()
 
     def _take(self, order: Iterator[int], at_most: int) -> Rows:
-        """The next examples of a language, enough for some batches, and none twice."""
+        """The next examples of a language, enough for some batches; at the turn of a round one may come twice."""
         pool: list[int] = []
         tokens = 0
         while tokens < POOL_BATCHES * self._table.tokens and len(pool) < at_most:
@@ -152,8 +153,13 @@ class BatchPlan:
             tokens += int(self._costs[pool[-1]])
         return np.array(pool)
 
-    def _cut(self, pool: Rows, draw: np.random.Generator) -> list[Rows]:
-        """Batches of similar length that hold at most the tokens and texts of the recipe, in random order."""
+    def _cut(self, pool: Rows, draw: np.random.Generator, *, whole: bool) -> list[Rows]:
+        """Batches of similar length that hold at most the tokens and texts of the recipe, in random order.
+
+        An example that is left alone has nothing to be told from. It is left out when the next draw brings it other
+        company; when a pool is ``whole``, all of a language, the same one would be alone again, and it takes its
+        neighbour along.
+        """
         ordered = pool[np.argsort(self._costs[pool], kind="stable")]
         batches: list[Rows] = []
         start = 0
@@ -163,7 +169,17 @@ class BatchPlan:
             if end < len(ordered):
                 full = full or (size + 1) * int(self._costs[ordered[end]]) > self._table.tokens
             if full or end == len(ordered):
-                batches.append(ordered[start:end])
+                alone = size == 1 and start > 0 and self._fits_two(ordered[start])
+                if not alone or whole:
+                    batches.append(ordered[start - alone : end])
                 start = end
-        whole = [batch for batch in batches if len(batch) > 1] or batches
-        return [whole[place] for place in draw.permutation(len(whole))]
+        return [batches[place] for place in draw.permutation(len(batches))]
+
+    def _fits_two(self, row: int) -> bool:
+        """Whether a batch can hold this example and a shorter one."""
+        return self._table.texts > 1 and 2 * int(self._costs[row]) <= self._table.tokens
+
+
+def _odds_of(weight: float, batches: BatchTable) -> float:
+    """What a language's weight makes of its share; 0 stays 0, whatever the temperature."""
+    return float(weight**batches.temperature) if weight > 0 else 0.0

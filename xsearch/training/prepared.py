@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 META_FILE = "prepared.json"
 NO_TEACHER = -1
 BATCH_TEXTS = 8_192
+ARRAYS = (
+    "kinds", "langs", "text_flat", "text_starts", "english_flat", "english_starts", "teacher_rows", "groups",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ class Ragged:
             ids[place, : lengths[place]] = self.flat[self.starts[row] : self.starts[row + 1]]
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
         return ids, mask
+
+    def is_whole(self, count: int) -> bool:
+        """Whether these are ``count`` rows, and their tokens are all there."""
+        starts = self.starts
+        return (
+            len(starts) == count + 1
+            and starts[0] == 0
+            and starts[-1] == len(self.flat)
+            and bool((np.diff(starts) >= 0).all())
+        )
 
     @classmethod
     def cut(cls, tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Ragged:
@@ -108,6 +121,7 @@ class Prepared:
     def save(self, folder: Path, fingerprint: str) -> None:
         """Writes the arrays to ``folder``; the file that names them comes last."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / META_FILE).unlink(missing_ok=True)
         for name, array in self._arrays().items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         meta = {"fingerprint": fingerprint, "languages": self.languages}
@@ -120,39 +134,31 @@ class Prepared:
         Raises:
             TrainingError: an array is missing or damaged.
         """
-        try:
-            meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        languages = _languages(folder / META_FILE, fingerprint)
+        if languages is None:
             return None
-        if meta.get("fingerprint") != fingerprint:
-            return None
-        names = (
-            "kinds",
-            "langs",
-            "text_flat",
-            "text_starts",
-            "english_flat",
-            "english_starts",
-            "teacher_rows",
-            "groups",
-        )
         try:
-            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names}
-        except (OSError, ValueError) as exc:
-            raise TrainingError(
-                f"Prepared data in {folder} is damaged: {exc}",
-                "All arrays of a run lie there",
-                "Delete the folder; the next run prepares it anew",
-            ) from exc
-        return cls(
+            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        except (OSError, ValueError, EOFError) as exc:
+            raise _damaged(folder, str(exc)) from exc
+        found = cls(
             kinds=arrays["kinds"],
             langs=arrays["langs"],
-            languages=tuple(meta["languages"]),
+            languages=languages,
             texts=Ragged(arrays["text_flat"], arrays["text_starts"]),
             english=Ragged(arrays["english_flat"], arrays["english_starts"]),
             teacher_rows=arrays["teacher_rows"],
             groups=arrays["groups"],
         )
+        count = len(found.kinds)
+        if not (
+            len(found.langs) == len(found.teacher_rows) == count
+            and found.groups.shape == (count, 3)
+            and found.texts.is_whole(count)
+            and found.english.is_whole(count)
+        ):
+            raise _damaged(folder, "its arrays are not of one length")
+        return found
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
         return {
@@ -165,6 +171,25 @@ class Prepared:
             "teacher_rows": self.teacher_rows,
             "groups": self.groups,
         }
+
+
+def _languages(path: Path, fingerprint: str) -> tuple[str, ...] | None:
+    """The languages that a folder's file of facts names; None where there is none of this fingerprint."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(meta, dict) or meta.get("fingerprint") != fingerprint:
+        return None
+    return tuple(meta.get("languages", ()))
+
+
+def _damaged(folder: Path, what: str) -> TrainingError:
+    return TrainingError(
+        f"Prepared data in {folder} is damaged: {what}",
+        "All arrays of a run lie there, as they were written",
+        "Delete the folder; the next run prepares it anew",
+    )
 
 
 def teacher_texts(examples: Sequence[Example]) -> list[str]:

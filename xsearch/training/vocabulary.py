@@ -61,14 +61,14 @@ def english_pieces(tokenizer: Tokenizer) -> dict[str, int]:
     pieces: dict[str, int] = {}
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         body = token.removeprefix("##")
-        if token in special or token.startswith("[unused") or not body.isascii():
+        if token in special or token.startswith("[unused") or not body or not body.isascii():
             continue
         pieces[body if token.startswith("##") else SPACE + token] = number
     return pieces
 
 
 def candidate_pieces(texts: Iterable[str], size: int) -> list[str]:
-    """Pieces of the words of all languages, most frequent first, by byte-pair merges (Sennrich et al. 2016).
+    """Pieces of the words of all languages by byte-pair merges (Sennrich et al. 2016): characters, then by frequency.
 
     Not those of the ``tokenizers`` library's Unigram trainer: it looks for its first pieces in the list of different
     words, each once, so a frequent word that no longer word begins with (all of Vietnamese) never becomes a piece.
