@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from xsearch.training.prepared import Prepared
 from xsearch.training.recipe import Recipe
 from xsearch.training.selection import Example, Kind
-from xsearch.training.student import EmbeddingTable, Student, load_body
+from xsearch.training.student import EmbeddingTable, Student, frozen, load_body
 
 WHO = [
     ("The dog", "Der Hund", "El perro"),
@@ -112,6 +113,37 @@ def tokenizer_of(model: Path) -> Tokenizer:
 def student_of(model: Path, *, dropout: float = 0.0, pooling: str = "mean", pad: int = 0) -> Student:
     body, embeddings = load_body(model, dropout=dropout)
     return Student(body, EmbeddingTable(embeddings, pad), pooling)
+
+
+class TinyBody(torch.nn.Module):
+    """An encoder of torch alone, for processes that would load nothing else: a token, mixed with the mean of all."""
+
+    def __init__(self, dim: int = 32, dropout: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.embedding = frozen(torch.zeros(1, dim))
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(2 * dim, dim), torch.nn.GELU(), torch.nn.Dropout(dropout), torch.nn.Linear(dim, dim)
+            )
+            self.norm = torch.nn.LayerNorm(dim)
+        self.config = SimpleNamespace(hidden_size=dim, model_type="tiny")
+
+    def get_input_embeddings(self) -> torch.nn.Embedding:
+        return self.embedding
+
+    def forward(self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        weight = attention_mask[..., None].float()
+        mean = (inputs_embeds * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        both = torch.cat([inputs_embeds, mean.expand_as(inputs_embeds)], dim=-1)
+        return SimpleNamespace(last_hidden_state=self.norm(inputs_embeds + self.layers(both)))
+
+
+def tiny_student(model: Path, *, dropout: float = 0.0) -> Student:
+    """With the vocabulary of a model, and nothing else of it."""
+    size = tokenizer_of(model).get_vocab_size()
+    rows = torch.randn(size, 32, generator=torch.Generator().manual_seed(4)) * 0.1
+    return Student(TinyBody(dropout=dropout), EmbeddingTable(rows, 0), "mean")
 
 
 def static_student(model: Path, dim: int = 16) -> Student:
