@@ -109,9 +109,11 @@ def test_what_is_written_loads_and_describes_itself(mbert: Path, tmp_path: Path)
         "passage_prompt": "passage: ",
         "sha256": {
             "model.onnx": hash_files(tmp_path / "out" / "model.onnx"),
-            "tokenizer.json": hash_files(folder / "tokenizer.json"),
+            "tokenizer.json": hash_files(tmp_path / "out" / "tokenizer.json"),
         },
     }
+    written, given = (json.loads((place / "tokenizer.json").read_text("utf-8")) for place in (tmp_path / "out", folder))
+    assert written == given
     assert BuiltinEncoder(tmp_path / "out").overhead_tokens > 2
 
 
