@@ -42,9 +42,9 @@ def test_questions_in_other_languages_find_their_topic(index: Index, topics: dic
     found = index.search_many([row[2] for row in asked])
     first = sum(topics[hits[0].doc_id] == row[3] for row, hits in zip(asked, found, strict=True))
     among_ten = sum(row[3] in {topics[hit.doc_id] for hit in hits} for row, hits in zip(asked, found, strict=True))
-    # 36 and 56 of 67 with the first encoder; one that finds fewer is worse, and chance is about 2 and 20.
-    assert first >= 34
-    assert among_ten >= 53
+    # 41 and 62 of 67 with xsearch-mini v1; an encoder that finds fewer is worse, and chance is about 2 and 20.
+    assert first >= 39
+    assert among_ten >= 60
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_questions_in_other_languages_find_their_topic(index: Index, topics: dic
     [
         ("During which eclipse was helium first noticed?", [], "solar-eclipse", "es"),
         ("是谁研制的疫苗救了被疯狗咬伤的男孩？", [], "vaccines", "en"),
-        ("من صنع عام 1817 أول مركبة خشبية بعجلتين؟", [], "bicycles", "zh"),
-        ("दूध वाली चॉकलेट सबसे पहले किसने बनाई?", [], "chocolate", "de"),
+        ("كيف تؤدي حركة الصفائح إلى وقوع الزلازل؟", [], "earthquakes", "de"),
+        ("दूध वाली चॉकलेट सबसे पहले किसने बनाई?", [], "chocolate", "es"),
         ("¿Cuántos huevos pone al día una abeja reina?", ["hi"], "honey-bees", "hi"),
     ],
 )

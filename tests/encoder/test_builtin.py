@@ -103,7 +103,7 @@ def test_a_lone_surrogate_counts_as_the_replacement_character(builtin: BuiltinEn
 def test_two_surrogates_side_by_side_are_two_characters(builtin: BuiltinEncoder) -> None:
     text = "\ud83d\ude00 price list"
     spans = builtin.token_offsets([text])[0]
-    assert [text[start:end] for start, end in spans][-2:] == [" price", " list"]
+    assert [text[start:end] for start, end in spans][-2:] == ["price", "list"]
 
 
 def test_the_same_words_composed_and_decomposed_have_one_vector(builtin: BuiltinEncoder) -> None:
@@ -155,8 +155,8 @@ def test_a_sentence_is_nearest_to_its_translation(builtin: BuiltinEncoder, query
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("The quick fox", ["The", " quick", " fox"]),
-        ("cafe\u0301 noir", ["cafe", " no", "i", "r"]),
+        ("The quick fox", ["The", "quick", "fox"]),
+        ("cafe\u0301 noir", ["cafe", "noir"]),
         ("狗在公园里", ["狗", "在", "公园", "里"]),
     ],
 )
