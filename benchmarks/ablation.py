@@ -29,7 +29,7 @@ from xsearch.training.run_folder import held
 
 WHOLE = "whole recipe"
 # In the folder ``prepared`` of a run: what depends on the data alone, and what on vocabulary and base too.
-OF_THE_DATA = ("examples.jsonl.zst", "filters.json", "teacher.npy", "teacher.known.npy", "teacher_int8")
+OF_THE_DATA = ("examples.jsonl.zst", "filters.json", "teacher.npy", "teacher.known.npy", "teacher.json", "teacher_int8")
 OF_THE_VOCABULARY = ("start", "arrays")
 SAMPLES = 2_000
 

@@ -82,9 +82,16 @@ def test_runs_share_what_they_have_in_common(ablation: ModuleType, tmp_path: Pat
     first, other, third = (tmp_path / name for name in ("first", "other", "third"))
     for name in ("start", "arrays", "teacher_int8"):
         (first / "prepared" / name).mkdir(parents=True)
-    for name in ("examples.jsonl.zst", "filters.json", "teacher.npy", "teacher.known.npy"):
+    for name in ("examples.jsonl.zst", "filters.json", "teacher.npy", "teacher.known.npy", "teacher.json"):
         (first / "prepared" / name).write_text(name)
-    of_the_data = ["examples.jsonl.zst", "filters.json", "teacher.npy", "teacher.known.npy", "teacher_int8"]
+    of_the_data = [
+        "examples.jsonl.zst",
+        "filters.json",
+        "teacher.npy",
+        "teacher.known.npy",
+        "teacher.json",
+        "teacher_int8",
+    ]
     assert ablation.share(first, other, same_vocabulary=True) == [*of_the_data, "start", "arrays"]
     assert (other / "prepared" / "examples.jsonl.zst").read_text() == "examples.jsonl.zst"
     assert ablation.share(first, other, same_vocabulary=True) == []

@@ -99,6 +99,7 @@ def build_vocabulary(
     letters = Counter("".join(sample).lower())
     others = [piece for piece in found if len(piece) > 1 or letters[piece] >= table.min_character_count]
     balanced = [*sample, *english[: max(1, len(sample) // 4)]]
+    vocabulary.merge(kept, others, table.size)  # refuses a size that is too small before the work
     start = vocabulary.rank_scores(others) | vocabulary.first_scores(kept, base, english)
     many = vocabulary.merge(kept, others, table.size + len(others))
     _, used = vocabulary.build(many, balanced, start=start, max_tokens=max_tokens)

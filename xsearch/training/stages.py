@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
+from xsearch.encoder.protocol import Encoder
 from xsearch.errors import TrainingError
 from xsearch.training.batches import BatchPlan
 from xsearch.training.collect import collect
+from xsearch.training.examples import load_examples, save_examples
 from xsearch.training.graft import graft
 from xsearch.training.prepared import Prepared, teacher_texts
 from xsearch.training.recipe import BaseKind, Recipe
-from xsearch.training.selection import Example, Kind
+from xsearch.training.selection import Example
+from xsearch.training.start import TOKENIZER_FILE, Start, load_start, read_tokenizer, save_start
 from xsearch.training.student import EmbeddingTable, Student, load_body
 from xsearch.training.teacher import cached_vectors, teacher_encoder
 
@@ -28,7 +33,6 @@ OnStage = Callable[[str], None]
 OnCount = Callable[[str, int, int], None]
 EXAMPLES_FILE = "examples.jsonl.zst"
 FILTERS_FILE = "filters.json"
-TOKENIZER_FILE = "tokenizer.json"
 PACKAGE_SCHEME = "package:"
 
 
@@ -102,7 +106,7 @@ def model_folder(name: str, start: Path) -> Path:
     """
     if name.startswith(PACKAGE_SCHEME):
         package, _, inside = name.removeprefix(PACKAGE_SCHEME).partition("/")
-        spec = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise TrainingError(
                 f"The model {name} lies in the Python package {package}, which is not installed",
@@ -114,7 +118,7 @@ def model_folder(name: str, start: Path) -> Path:
         folder = start / name
     else:
         folder = _downloaded(name)
-    if not (folder / "tokenizer.json").is_file():
+    if not (folder / TOKENIZER_FILE).is_file():
         raise TrainingError(
             f"{folder} has no tokenizer.json",
             "A base model needs a fast tokenizer beside its weights",
@@ -151,72 +155,75 @@ def _downloaded(name: str) -> Path:
 def _examples(recipe: Recipe, work: Path, tell: OnStage) -> list[Example]:
     path = work / EXAMPLES_FILE
     fingerprint = recipe.fingerprint("data", "seed")
-    if path.is_file():
-        found = _read_examples(path, fingerprint)
-        if found is not None:
-            return found
+    found = load_examples(path, fingerprint)
+    if found is not None:
+        return found
     tell("reading and filtering the data")
     collection = collect(recipe.data, recipe.folder, recipe.seed, on_file=lambda file: tell(f"reading {file.name}"))
     (work / FILTERS_FILE).write_text(json.dumps(collection.report.to_dict(), indent=2), encoding="utf-8")
-    _write_examples(path, collection.examples, fingerprint)
+    save_examples(path, collection.examples, fingerprint)
     return collection.examples
-
-
-def _write_examples(path: Path, examples: Sequence[Example], fingerprint: str) -> None:
-    import zstandard
-
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as file:
-        file.write((json.dumps({"fingerprint": fingerprint, "count": len(examples)}) + "\n").encode())
-        for example in examples:
-            file.write((json.dumps(asdict(example), ensure_ascii=False) + "\n").encode())
-    temporary.replace(path)
-
-
-def _read_examples(path: Path, fingerprint: str) -> list[Example] | None:
-    import zstandard
-
-    try:
-        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as file:
-            lines = file.read().decode().splitlines()
-        if json.loads(lines[0])["fingerprint"] != fingerprint:
-            return None
-        return [_example(json.loads(line)) for line in lines[1:]]
-    except (ValueError, KeyError, zstandard.ZstdError) as exc:
-        raise TrainingError(
-            f"{path} is damaged: {exc}", "It holds the examples chosen before", "Delete it; they are chosen anew"
-        ) from exc
-
-
-def _example(fields: dict[str, Any]) -> Example:
-    return Example(Kind(fields["kind"]), fields["lang"], fields["text"], fields["english"], fields["origin"])
 
 
 def _body(recipe: Recipe, base: Path) -> tuple[Any | None, NDArray[np.float32]]:
     if recipe.base.kind is BaseKind.STATIC:
-        size = Tokenizer.from_file(str(base / TOKENIZER_FILE)).get_vocab_size()
+        size = read_tokenizer(base).get_vocab_size()
         rows = np.random.default_rng(recipe.seed).normal(0, 0.1, size=(size, recipe.base.dim))
         return None, rows.astype(np.float32)
-    body, embeddings = load_body(base, dropout=recipe.optimizer.dropout)
+    try:
+        body, embeddings = load_body(base, dropout=recipe.optimizer.dropout)
+    except (OSError, ValueError, SafetensorError) as exc:
+        raise TrainingError(
+            f"The model in {base} cannot be loaded: {exc}",
+            "An encoder that transformers knows, with config.json and model.safetensors, was expected",
+            "Check base.model in the recipe, or fetch the model again",
+        ) from exc
+    if not bool(torch.isfinite(embeddings).all()):
+        raise TrainingError(
+            f"A token embedding of the model in {base} is NaN or infinite",
+            "All weights must be finite",
+            "Fetch the model again, or choose another base.model",
+        )
+    room = _positions(body.config)
+    if recipe.base.max_tokens > room:
+        raise TrainingError(
+            f"base.max_tokens is {recipe.base.max_tokens}, and the model in {base} reads {room} tokens",
+            "It can be at most what the model reads",
+            "Lower base.max_tokens in the recipe",
+        )
     return body, embeddings.numpy()
+
+
+def _positions(config: Any) -> float:
+    """How many tokens of a text a model has positions for; those of RoBERTa begin behind the padding's."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return math.inf
+    taken = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    return int(positions) - int(taken)
 
 
 def _start(
     recipe: Recipe, base: Path, embeddings: NDArray[np.float32], examples: list[Example], work: Path, tell: OnStage
 ) -> tuple[Tokenizer, NDArray[np.float32]]:
     """The student's tokenizer and first embeddings: the base's own, or grafted on it."""
-    own = Tokenizer.from_file(str(base / TOKENIZER_FILE))
+    own = read_tokenizer(base)
     own.no_padding()
     own.no_truncation()
     if recipe.base.kind is BaseKind.STATIC:  # which has no [CLS] to pool, and nothing for [SEP] to part
         own = _without_special(own)
+    if own.get_vocab_size() > len(embeddings):
+        raise TrainingError(
+            f"The tokenizer in {base} has {own.get_vocab_size()} tokens, and the model {len(embeddings)} embeddings",
+            "Every token needs an embedding",
+            "Put the model's own tokenizer beside its weights",
+        )
     if recipe.vocabulary is None:
         return own, embeddings
     folder = work / "start"
     fingerprint = recipe.fingerprint("base", "data", "seed", "vocabulary")
-    state = folder / "state.json"
-    if not state.is_file() or json.loads(state.read_text(encoding="utf-8"))["fingerprint"] != fingerprint:
-        folder.mkdir(parents=True, exist_ok=True)
+    found = load_start(folder, fingerprint)
+    if found is None:
         grown = graft(
             own,
             embeddings,
@@ -227,14 +234,11 @@ def _start(
             seed=recipe.seed,
             on_stage=tell,
         )
-        np.save(folder / "embeddings.npy", grown.embeddings, allow_pickle=False)
-        grown.vocabulary.tokenizer.save(str(folder / TOKENIZER_FILE))
-        facts = {"fingerprint": fingerprint, "kept": len(grown.vocabulary.kept), "unaligned": grown.unaligned}
-        state.write_text(json.dumps(facts), encoding="utf-8")
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+        save_start(folder, grown, fingerprint)
+        found = Start(grown.vocabulary.tokenizer, grown.embeddings)
     if recipe.base.kind is BaseKind.STATIC:
-        tokenizer = _without_special(tokenizer)
-    return tokenizer, np.load(folder / "embeddings.npy", allow_pickle=False)
+        return _without_special(found.tokenizer), found.embeddings
+    return found.tokenizer, found.embeddings
 
 
 def _without_special(tokenizer: Tokenizer) -> Tokenizer:
@@ -271,14 +275,18 @@ def _teacher(
     """The teacher's vectors of all that the first ``batches`` of the plan will use."""
     if recipe.teacher is None:
         return None
-    tell("encoding the English side with the teacher")
     model = model_folder(recipe.teacher.model, recipe.folder)
-    encoder = teacher_encoder(model, int8=recipe.teacher.int8, work=work / "teacher_int8", device=device)
+    int8 = recipe.teacher.int8
     plan = BatchPlan(prepared, recipe.batches, recipe.data, recipe.seed)
 
     def count(done: int, total: int) -> None:
         if on_count is not None:
             on_count("teacher", done, total)
 
+    def load() -> Encoder:
+        tell("encoding the English side with the teacher")
+        return teacher_encoder(model, int8=int8, work=work / "teacher_int8", device=device)
+
     wanted = plan.teacher_rows(batches)
-    return cached_vectors(work / "teacher.npy", teacher_texts(examples), wanted, encoder, on_count=count)
+    texts, key = teacher_texts(examples), recipe.fingerprint("teacher")
+    return cached_vectors(work / "teacher.npy", texts, wanted, load, key=key, on_count=count)
