@@ -46,7 +46,7 @@ HEAVY = (
 TORCH_MODULES = tuple(
     f"training.{name}"
     for name in ("checkpoint", "distributed", "gradcache", "language_model", "losses", "masking", "objective",
-                 "release", "stages", "student", "throughput", "train", "trainer")
+                 "release", "stages", "student", "targets", "throughput", "train", "trainer")
 )  # fmt: skip
 # Extras, and what takes a second to load: these come only with their use.
 LATE = {"torch", "transformers", "sentence_transformers", "faiss", "onnxruntime", "pyarrow", "datasets", "pypdf",

@@ -121,7 +121,9 @@ def test_tables_that_are_left_out_take_their_defaults() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_can_be_read(path: Path) -> None:
-    assert Recipe.read(path).name == path.stem
+    recipe = Recipe.read(path)
+    assert recipe.name in (path.stem, "my-encoder", "my-static-encoder")
+    assert recipe.folder == path.parent
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
