@@ -169,8 +169,8 @@ def training(numbers: Numbers) -> str:
     return (
         f"{found['steps']:,} steps in {found['hours']:.1f} hours, {rate:,.0f} tokens a second, "
         f"{100 * found['gemm_peak_share']:.0f}% of what the machine's matrix products reach by themselves"
-        f"{_machine(found)}. Of {filters['seen']:,} pairs read, {filters['kept']:,} passed the filters ({overlap:,} shared "
-        f"text with evaluation data), and {found['examples']['total']:,} examples were drawn from them."
+        f"{_machine(found)}. Of {filters['seen']:,} pairs read, {filters['kept']:,} passed the filters ({overlap:,} "
+        f"shared text with evaluation data), and {found['examples']['total']:,} examples were drawn from them."
     )
 
 

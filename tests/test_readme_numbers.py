@@ -107,8 +107,8 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
         "1 languages of the set 2.0 on average."
     )
     assert readme.training(numbers) == (
-        "6,500 steps in 1.3 hours, 2,750 tokens a second, 74% of what the machine's matrix products reach by themselves "
-        "(Abacus 3, 2 cores). Of 5,000 pairs read, 4,000 passed the filters (12 shared text with evaluation data), and "
+        "6,500 steps in 1.3 hours, 2,750 tokens a second, 74% of what the machine's matrix products reach by "
+        "themselves (Abacus 3, 2 cores). Of 5,000 pairs read, 4,000 passed the filters (12 shared text with evaluation data), and "
         "3,000 examples were drawn from them."
     )
     assert readme.ablation(numbers).splitlines()[2:] == ["| whole recipe | 50.0 | 40.0 |"]
