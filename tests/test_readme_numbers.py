@@ -108,8 +108,8 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
     )
     assert readme.training(numbers) == (
         "6,500 steps in 1.3 hours, 2,750 tokens a second, 74% of what the machine's matrix products reach by "
-        "themselves (Abacus 3, 2 cores). Of 5,000 pairs read, 4,000 passed the filters (12 shared text with evaluation data), and "
-        "3,000 examples were drawn from them."
+        "themselves (Abacus 3, 2 cores). Of 5,000 pairs read, 4,000 passed the filters (12 shared text with "
+        "evaluation data), and 3,000 examples were drawn from them."
     )
     assert readme.ablation(numbers).splitlines()[2:] == ["| whole recipe | 50.0 | 40.0 |"]
     assert readme.modes(numbers).splitlines()[2:] == ["| dense | 50.0 | 40.0 |", "| hybrid | 75.0 | 53.5 |"]
