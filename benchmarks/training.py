@@ -103,7 +103,8 @@ def summary(run: Path) -> dict[str, Any]:
     filters = run / "prepared" / "filters.json"
     if filters.is_file():
         report = json.loads(filters.read_text(encoding="utf-8"))
-        found["filters"] = {key: report[key] for key in ("seen", "kept", "removed", "malformed") if key in report}
+        found["filters"] = {key: report[key] for key in ("seen", "kept", "removed") if key in report}
+        found["filters"]["malformed"] = {Path(name).name: count for name, count in report["malformed"].items()}
     chosen = run / "prepared" / "examples.jsonl.zst"
     if chosen.is_file():
         found["examples"] = examples(chosen)

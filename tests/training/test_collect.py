@@ -145,6 +145,19 @@ def test_nothing_that_overlaps_evaluation_data_is_left(folder: Path) -> None:
     assert found.report.to_dict()["malformed"] == {str(folder / "ask.jsonl"): 1}
 
 
+def test_a_passage_that_overlaps_only_as_a_whole_is_left_out(folder: Path) -> None:
+    run = " ".join(english(7).split()[-4:] + english(8).split()[:4])
+    squad = {"data": [{"title": "t", "paragraphs": [{"context": run, "qas": []}]}]}
+    (folder / "test.json").write_text(json.dumps(squad), encoding="utf-8")
+    every = collect(table(passages=100, passage_words=40), folder, 13)
+    found = collect(table(evaluation=("test.json",), passages=100, passage_words=40), folder, 13)
+    touched = [example for example in every.examples if run in example.english]
+    assert {example.kind for example in touched} == {Kind.PASSAGE}
+    assert not any(run in example.english for example in found.examples)
+    assert found.report.removed(Reason.EVALUATION) == len(touched)
+    assert texts(found, Kind.SENTENCE, "de") == texts(every, Kind.SENTENCE, "de")
+
+
 def test_repeats_and_wrong_scripts_go_and_are_counted(folder: Path) -> None:
     extra = [(english(0), german(0)), (english(61), "Авторские права"), ("Same text here", "same text here")]
     write(folder / "news2.en-de.tsv", extra)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xsearch.errors import TrainingError
 from xsearch.training.bitext import OnError, Pair
-from xsearch.training.filters import FilterReport, PairFilters, filtered
+from xsearch.training.filters import FilterReport, PairFilters, Reason, filtered
 from xsearch.training.overlap import EvaluationGuard
 from xsearch.training.pairs import read_pairs
 from xsearch.training.questions import clear_of_evaluation, read_questions
@@ -68,7 +68,7 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
         if weight > 0:
             files += by_language[lang]
             rows = _read(by_language[lang], terms, guard, report, on_file)
-            examples += _choose(lang, rows, weight, table, seed)
+            examples += _choose(lang, rows, weight, table, seed, guard, report)
     for language in table.languages:
         if language not in by_language and language != "en" and table.languages[language] > 0:
             raise TrainingError(
@@ -86,11 +86,18 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
     return Collection(examples, report, (*files, *question_files))
 
 
-def _choose(lang: str, rows: _Language, weight: float, table: DataTable, seed: int) -> list[Example]:
+def _choose(
+    lang: str, rows: _Language, weight: float, table: DataTable, seed: int, guard: EvaluationGuard, report: FilterReport
+) -> list[Example]:
     draw = random.Random(f"{seed} {lang}")
     chosen = select(rows.sentences, int(weight * table.sentences), table.sources, Kind.SENTENCE, draw)
     chosen += select(rows.terms, int(weight * table.term_pairs), table.sources, Kind.TERM, draw)
-    chosen += passages(rows.sentences, int(weight * table.passages), table.sources, table.passage_words, draw)
+    joined = passages(rows.sentences, int(weight * table.passages), table.sources, table.passage_words, draw)
+    for passage in joined:  # rows that are clear each by itself can share a run of words once they are joined
+        if guard.overlaps(passage.text) or guard.overlaps(passage.english):
+            report.count(passage.origin, f"passages in {lang}", Reason.EVALUATION)
+        else:
+            chosen.append(passage)
     if not chosen:
         raise TrainingError(
             f"No rows of {lang} are left",
