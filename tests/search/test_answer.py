@@ -26,7 +26,7 @@ QUESTIONS = [
     ("hi", "संग्रहालय कितने बजे खुलता है?", 0),
     ("en", "How much is a ticket for adults?", 1),
     ("de", "Wie viel kostet eine Eintrittskarte?", 1),
-    ("zh", "成人门票多少钱？", 1),
+    ("zh", "成年人的门票价格是多少？", 1),
     ("ar", "كم سعر التذكرة؟", 1),
     ("vi", "Bảo tàng mở cửa lúc mấy giờ?", 0),
     ("es", "¿Tienen que pagar los niños?", 2),

@@ -266,14 +266,15 @@ def test_windows_line_ends(encoder: BuiltinEncoder) -> None:
 def test_text_without_sentences_is_split_all_the_same(encoder: BuiltinEncoder, lang: str, text: str) -> None:
     result = split(text, lang=lang, token_spans=encoder.token_offsets)
     check(text, result, LIMITS, encoder.token_offsets)
-    assert max(len(piece.text) for piece in result.pieces) <= 128 * 18
+    # White space is no token, and there may be any amount of it between two.
+    assert max(len("".join(piece.text.split())) for piece in result.pieces) <= 128 * 18
 
 
 def test_a_script_that_the_vocabulary_does_not_know_is_no_single_passage(encoder: BuiltinEncoder) -> None:
     """One unknown token would else stand for a whole book."""
-    text = "ประเทศไทยมีประชากรมากมาย" * 500
+    text = "საქართველოსმოსახლეობადიდია" * 500
     assert len(encoder.token_offsets([text])[0]) < 10
-    pieces = split(text, lang="th", token_spans=encoder.token_offsets).pieces
+    pieces = split(text, lang="ka", token_spans=encoder.token_offsets).pieces
     assert len(pieces) >= len(text) // (128 * 18)
 
 

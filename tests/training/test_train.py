@@ -113,8 +113,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(world: Path) -> None:
     expected = read_log(world / "whole" / "log.jsonl")
     assert [line["step"] for line in read_log(log)] == list(range(1, 13))
     for line, wanted in zip(read_log(log), expected, strict=True):
-        assert line["loss"] == pytest.approx(wanted["loss"], abs=1e-6)
-        assert line["losses"] == pytest.approx(wanted["losses"], abs=1e-6)
+        assert line["loss"] == pytest.approx(wanted["loss"], abs=1e-5)
+        assert line["losses"] == pytest.approx(wanted["losses"], abs=1e-5)
     assert vectors(again.encoder) == pytest.approx(vectors(whole.encoder), abs=1e-5)
 
 
