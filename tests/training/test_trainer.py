@@ -142,7 +142,7 @@ def test_language_modelling_alone_learns(
     )
     found = losses(trainer(recipe, mbert, prepared, tmp_path))
     assert np.mean(found[:5]) > 0.8 * np.log(runs.tokenizer_of(mbert).get_vocab_size())
-    assert np.mean(found[-5:]) < 0.85 * np.mean(found[:5])
+    assert np.mean(found[-5:]) < 0.9 * np.mean(found[:5])
 
 
 def test_language_modelling_in_chunks_makes_the_same_loss(mbert: Path, prepared: Prepared, tmp_path: Path) -> None:

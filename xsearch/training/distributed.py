@@ -159,6 +159,8 @@ def joined(device: str) -> Iterator[Processes]:
     distributed.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(rank, size, own)
+        # The first process holds the store: if it leaves early, gloo's threads abort the others.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
