@@ -1,4 +1,4 @@
-"""Set-up for every test: no network, and where the shared evaluation data lies."""
+"""Set-up for every test: no network, where the shared evaluation data lies, and checkpoints with random weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+from tests.encoder import checkpoints
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -18,3 +20,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.fail(f"{folder} is not there, and a test marked 'shared' was run")
     return folder
+
+
+@pytest.fixture(scope="session")
+def xlmr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.xlmr(tmp_path_factory.mktemp("models") / "tiny-xlmr")
+
+
+@pytest.fixture(scope="session")
+def mbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.mbert(tmp_path_factory.mktemp("models") / "tiny-mbert")
+
+
+@pytest.fixture(scope="session")
+def mt5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.mt5(tmp_path_factory.mktemp("models") / "tiny-mt5")

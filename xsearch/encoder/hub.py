@@ -265,7 +265,7 @@ def _load(name: str, device: str) -> SentenceTransformer:
     # Weights stored in 16 bits are slow on a CPU, and sums over a long text lose digits there.
     arithmetic = {"dtype": torch.float32} if device == "cpu" else {}
     static.check_folder(Path(name))
-    with _quiet():
+    with without_bars():
         try:
             return SentenceTransformer(name, device=device, local_files_only=offline, model_kwargs=arithmetic)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as exc:
@@ -306,8 +306,8 @@ def _in_pooler(weight: str) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's loading bars and its report on the pooler, for as long as the block lasts."""
+def without_bars() -> Iterator[None]:
+    """Without transformers' loading bars and its remarks on unused weights, for as long as the block lasts."""
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -14,13 +14,12 @@ from tokenizers import Tokenizer
 
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.export import Precision, write_encoder
-from xsearch.encoder.hub import HubEncoder
+from xsearch.encoder.hub import HubEncoder, without_bars
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.errors import TrainingError
-from xsearch.training.student import Student, frozen, without_bars
+from xsearch.training.static_encoder import MODULES, SETTINGS
+from xsearch.training.student import Student, frozen
 
-# The names that versions 5 and 6 of sentence-transformers both know, and neither warns of.
-MODULES = "sentence_transformers.models"
 SPECIAL_NAMES = {
     "unk_token": ("[UNK]", "<unk>"),
     "cls_token": ("[CLS]", "<s>"),
@@ -184,13 +183,7 @@ def _write_modules(folder: Path, kinds: dict[str, str]) -> None:
         for number, (path, kind) in enumerate(kinds.items())
     ]
     _write_json(folder / "modules.json", modules)
-    settings = {
-        "__version__": {},
-        "prompts": {"query": "", "document": ""},
-        "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
-    }
-    _write_json(folder / "config_sentence_transformers.json", settings)
+    _write_json(folder / "config_sentence_transformers.json", SETTINGS)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -26,7 +26,7 @@ from xsearch.training.prepared import Prepared, teacher_texts
 from xsearch.training.recipe import BaseKind, Recipe
 from xsearch.training.selection import Example
 from xsearch.training.start import TOKENIZER_FILE, Start, load_start, read_tokenizer, save_start
-from xsearch.training.student import EmbeddingTable, Student, load_body
+from xsearch.training.student import EmbeddingTable, Student, first_position, load_body
 from xsearch.training.teacher import cached_vectors, teacher_encoder
 
 OnStage = Callable[[str], None]
@@ -184,7 +184,7 @@ def _body(recipe: Recipe, base: Path) -> tuple[Any | None, NDArray[np.float32]]:
             "All weights must be finite",
             "Fetch the model again, or choose another base.model",
         )
-    room = _positions(body.config)
+    room = _positions(body)
     if recipe.base.max_tokens > room:
         raise TrainingError(
             f"base.max_tokens is {recipe.base.max_tokens}, and the model in {base} reads {room} tokens",
@@ -194,13 +194,10 @@ def _body(recipe: Recipe, base: Path) -> tuple[Any | None, NDArray[np.float32]]:
     return body, embeddings.numpy()
 
 
-def _positions(config: Any) -> float:
+def _positions(body: Any) -> float:
     """How many tokens of a text a model has positions for; those of RoBERTa begin behind the padding's."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return math.inf
-    taken = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
-    return int(positions) - int(taken)
+    positions = getattr(body.config, "max_position_embeddings", None)
+    return math.inf if positions is None else int(positions) - first_position(body)
 
 
 def _start(

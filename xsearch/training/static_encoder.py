@@ -16,8 +16,15 @@ from xsearch.training.word_vectors import WordVectors
 
 UNKNOWN = "[UNK]"
 SIF = 1e-3
-# The name that versions 5 and 6 of sentence-transformers both know.
-MODULE = "sentence_transformers.models.StaticEmbedding"
+# Where versions 5 and 6 of sentence-transformers both know their modules, without a warning.
+MODULES = "sentence_transformers.models"
+# What a folder without prompts says of itself.
+SETTINGS = {
+    "__version__": {},
+    "prompts": {"query": "", "document": ""},
+    "default_prompt_name": None,
+    "similarity_fn_name": "cosine",
+}
 
 
 def write_static_encoder(folder: Path, languages: Sequence[WordVectors], *, sif: float | None = SIF) -> int:
@@ -48,18 +55,12 @@ def write_static_encoder(folder: Path, languages: Sequence[WordVectors], *, sif:
     words, table = _table(languages, sif)
     tokenizer = _tokenizer([UNKNOWN, *words], lower=all(word == word.lower() for word in words))
     weights = np.concatenate([np.zeros((1, table.shape[1]), dtype=np.float32), table])
-    modules = [{"idx": 0, "name": "0", "path": "", "type": MODULE}]
-    settings = {
-        "__version__": {},
-        "prompts": {"query": "", "document": ""},
-        "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
-    }
+    modules = [{"idx": 0, "name": "0", "path": "", "type": f"{MODULES}.StaticEmbedding"}]
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (
         ("model.safetensors", save({"embedding.weight": weights}, metadata={"format": "pt"})),
         ("tokenizer.json", tokenizer.encode()),
-        ("config_sentence_transformers.json", json.dumps(settings, indent=2).encode()),
+        ("config_sentence_transformers.json", json.dumps(SETTINGS, indent=2).encode()),
         ("modules.json", json.dumps(modules, indent=2).encode()),
     ):
         publish(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]

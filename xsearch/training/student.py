@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xsearch.encoder.hub import without_bars
 from xsearch.errors import TrainingError
 
 # Encoders whose positions begin after the padding token's id, which they take from their configuration.
@@ -191,22 +190,6 @@ def frozen(rows: Tensor) -> nn.Embedding:
     """Embeddings that no optimizer moves."""
     embedding: nn.Embedding = nn.Embedding.from_pretrained(rows, freeze=True)  # type: ignore[no-untyped-call]
     return embedding
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Without transformers' loading bars, and its remarks on unused heads, for as long as the block lasts."""
-    from transformers.utils import logging
-
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def first_position(body: Any) -> int:

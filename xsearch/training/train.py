@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from xsearch.training.language_model import special_tokens
 from xsearch.training.recipe import Recipe
 from xsearch.training.release import Exported, Parity, write_package, write_student
 from xsearch.training.runlog import StepReport, log_lines, read_log
-from xsearch.training.selection import Kind
+from xsearch.training.selection import Example, Kind
 from xsearch.training.stages import Ready, chosen_examples, make_ready, pad_id
 from xsearch.training.throughput import gemm_peak, linear_shapes
 from xsearch.training.trainer import Trainer
@@ -182,8 +182,9 @@ class _Run:
         self._write(encoder)
         package: Path | None = folder / PACKAGE_FOLDER
         exported: Exported | None = None
+        examples = chosen_examples(recipe, folder)
         try:
-            exported = write_package(encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, folder))
+            exported = write_package(encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, examples))
         except EncoderError as exc:  # another architecture: it goes through the hub extra
             told.on_stage(f"no ONNX export: {exc}")
             package = None
@@ -195,8 +196,9 @@ class _Run:
             told.on_score(score)
             if self._best is not None and self._best.mean > score.mean:
                 told.on_stage(f"the encoder of step {self._best.step:,} was better; it lies in {folder / BEST_FOLDER}")
+        counts = _counts(examples)
         for written in {encoder, package or encoder}:
-            write_card(recipe, written, _counts(recipe, folder), score, exported)
+            write_card(recipe, written, counts, score, exported)
         return Trained(
             encoder,
             package,
@@ -263,17 +265,12 @@ def _append_score(path: Path, score: Score, *, best: bool) -> None:
         file.write(json.dumps({**asdict(score), "best": best}) + "\n")
 
 
-def _parity_texts(recipe: Recipe, folder: Path) -> list[str]:
+def _parity_texts(recipe: Recipe, examples: Sequence[Example]) -> list[str]:
     """Texts of all languages and kinds, the same for the same recipe."""
-    examples = chosen_examples(recipe, folder)
     chosen = random.Random(f"{recipe.seed} parity").sample(examples, min(len(examples), PARITY_TEXTS))
     return [example.text for example in chosen]
 
 
-def _counts(recipe: Recipe, folder: Path) -> Counter[tuple[str, str]]:
+def _counts(examples: Sequence[Example]) -> Counter[tuple[str, str]]:
     """Examples by language and source."""
-    return Counter(
-        (example.lang, example.origin)
-        for example in chosen_examples(recipe, folder)
-        if example.kind is not Kind.ENGLISH
-    )
+    return Counter((example.lang, example.origin) for example in examples if example.kind is not Kind.ENGLISH)
