@@ -24,8 +24,9 @@ from xsearch.store.lexical import create_words
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
-# 2: documents have a checksum.
-SCHEMA_VERSION = 2
+# 2: documents have a checksum. 3: passages have one, segments say which passages their rows belong to and carry checksums
+# of blocks, and FAISS files are listed.
+SCHEMA_VERSION = 3
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
 # Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
@@ -34,6 +35,18 @@ IDS_AT_ONCE = 10_000
 UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 # Without these a catalogue is of no use.
 NEEDED_SETTINGS = {"identity": str, "generation": int, "next_passage_id": int}
+
+# By the version that they lead to; all of them in the transaction of the first writer that opens an older index.
+MIGRATIONS = {
+    2: ("ALTER TABLE documents ADD COLUMN checksum TEXT",),
+    3: (
+        "ALTER TABLE passages ADD COLUMN checksum BIGINT",
+        "ALTER TABLE segments ADD COLUMN runs BLOB",
+        "ALTER TABLE segments ADD COLUMN block_sums BLOB",
+        "CREATE TABLE ann (number INTEGER NOT NULL PRIMARY KEY, segments JSON NOT NULL, factory TEXT NOT NULL, "
+        '"rows" BIGINT NOT NULL, size BIGINT NOT NULL, sha256 TEXT NOT NULL, facts JSON NOT NULL)',
+    ),
+}
 
 metadata_ = sa.MetaData()
 
@@ -72,6 +85,8 @@ passages = sa.Table(
     sa.Column("end", sa.Integer, nullable=False),
     sa.Column("lang", sa.Text, nullable=False, index=True),
     sa.Column("tokens", sa.Integer, nullable=False),
+    # Of all that a hit shows of it; NULL where an older xsearch wrote it.
+    sa.Column("checksum", sa.BigInteger),
 )
 segments = sa.Table(
     "segments",
@@ -82,6 +97,21 @@ segments = sa.Table(
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
+    # NULL in what an older xsearch wrote: rows that belong to consecutive ids, and no checksums of blocks.
+    sa.Column("runs", sa.LargeBinary),
+    sa.Column("block_sums", sa.LargeBinary),
+)
+ann = sa.Table(
+    "ann",
+    metadata_,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("segments", sa.JSON, nullable=False),
+    sa.Column("factory", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    # What it was tuned to, and what was measured: see store/ann.py.
+    sa.Column("facts", sa.JSON, nullable=False),
 )
 tombstones = sa.Table(
     "tombstones",
@@ -269,14 +299,16 @@ def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
 
 def upgrade(connection: sa.Connection) -> None:
     """Brings the tables of an older xsearch up to date; needs a writing transaction. Readers need no upgrade."""
-    if read_setting(connection, "schema_version") < SCHEMA_VERSION:
-        connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN checksum TEXT")
-        write_setting(connection, "schema_version", SCHEMA_VERSION)
+    for version in range(read_setting(connection, "schema_version") + 1, SCHEMA_VERSION + 1):
+        for statement in MIGRATIONS[version]:
+            connection.exec_driver_sql(statement)
+        write_setting(connection, "schema_version", version)
 
 
 def read_segments(connection: sa.Connection) -> list[Segment]:
     """All segments, in order of their passage ids."""
-    rows = connection.execute(sa.select(segments).order_by(segments.c.first_passage_id))
+    names = ("number", "first_passage_id", "rows", "dim", "size", "sha256")
+    rows = connection.execute(sa.select(*(segments.c[name] for name in names)).order_by(segments.c.first_passage_id))
     return [Segment(row.number, row.first_passage_id, row.rows, row.dim, row.size, row.sha256) for row in rows]
 
 
