@@ -4,9 +4,9 @@
 
 Each run is one folder under --runs, resumes when it is stopped, and shares with the first what the parts have in
 common: examples and teacher vectors always, vocabulary and first embeddings where they are the same. What is measured
-is the float32 graph that the run exports, on MLQA dev by MTEB's protocol, and compared with the whole recipe by a paired
-randomisation test over the questions; int8 would not do, since an encoder that learnt little may not survive rounding. One seed: differences within the interval may be
-chance, and those between seeds are not in it.
+is the float32 graph that the run exports (an encoder that learnt little may not survive int8), on MLQA dev by MTEB's
+protocol, and compared with the whole recipe by a paired randomisation test over the questions. One seed: differences
+within the interval may be chance, and those between seeds are not in it.
 """
 
 from __future__ import annotations
