@@ -21,12 +21,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
 from xsearch.store.lexical import create_words
+from xsearch.store.migrations import SCHEMA_VERSION, show_as_current
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
-# 2: documents have a checksum. 3: passages have one, segments say which passages their rows belong to and carry checksums
-# of blocks, and FAISS files are listed.
-SCHEMA_VERSION = 3
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
 # Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
@@ -35,18 +33,6 @@ IDS_AT_ONCE = 10_000
 UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 # Without these a catalogue is of no use.
 NEEDED_SETTINGS = {"identity": str, "generation": int, "next_passage_id": int}
-
-# By the version that they lead to; all of them in the transaction of the first writer that opens an older index.
-MIGRATIONS = {
-    2: ("ALTER TABLE documents ADD COLUMN checksum TEXT",),
-    3: (
-        "ALTER TABLE passages ADD COLUMN checksum BIGINT",
-        "ALTER TABLE segments ADD COLUMN runs BLOB",
-        "ALTER TABLE segments ADD COLUMN block_sums BLOB",
-        "CREATE TABLE ann (number INTEGER NOT NULL PRIMARY KEY, segments JSON NOT NULL, factory TEXT NOT NULL, "
-        '"rows" BIGINT NOT NULL, size BIGINT NOT NULL, sha256 TEXT NOT NULL, facts JSON NOT NULL)',
-    ),
-}
 
 metadata_ = sa.MetaData()
 
@@ -214,6 +200,7 @@ class Catalog:
     def reading(self) -> Iterator[sa.Connection]:
         """A reading transaction: one consistent state for as long as it is held."""
         with self.own_errors(), self._engine.connect() as connection, connection.begin():
+            show_as_current(connection)
             yield connection
 
     def snapshot(self) -> sa.Connection:
@@ -223,6 +210,7 @@ class Catalog:
             connection.begin()
             # SQLite takes its snapshot at the first read, not at BEGIN.
             read_setting(connection, "generation")
+            show_as_current(connection)
             stack.pop_all()
             return connection
 
@@ -295,14 +283,6 @@ def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
     """Stores a JSON-serialisable value under a key."""
     connection.execute(settings.delete().where(settings.c.key == key))
     connection.execute(settings.insert().values(key=key, value=json.dumps(value)))
-
-
-def upgrade(connection: sa.Connection) -> None:
-    """Brings the tables of an older xsearch up to date; needs a writing transaction. Readers need no upgrade."""
-    for version in range(read_setting(connection, "schema_version") + 1, SCHEMA_VERSION + 1):
-        for statement in MIGRATIONS[version]:
-            connection.exec_driver_sql(statement)
-        write_setting(connection, "schema_version", version)
 
 
 def read_segments(connection: sa.Connection) -> list[Segment]:

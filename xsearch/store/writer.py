@@ -23,12 +23,12 @@ from xsearch.store.catalog import (
     read_setting,
     runs,
     segments,
-    upgrade,
     write_setting,
 )
 from xsearch.store.checksums import record_hash, text_checksum
 from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, writer_lock
 from xsearch.store.lexical import add_words
+from xsearch.store.upgrade import upgrade
 from xsearch.store.vectors import VECTORS_FOLDER, Vectors, write_segment
 
 
@@ -87,9 +87,9 @@ class Writer:
         self._index = index
         self._catalog = catalog
         self._sources = list(sources)
+        upgrade(index, catalog)
         self._sweep()
         with catalog.transaction() as connection:
-            upgrade(connection)
             self.interrupted = _interrupted(connection, self._sources)
             # Unfinished runs over these sources are followed up by this one; what they wrote is in the index.
             unfinished = [run.run_id for run in _unfinished(connection, self._sources)]
