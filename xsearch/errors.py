@@ -93,6 +93,10 @@ class IndexDamagedError(StoreError):
     """A file of the index is missing, cut short or altered."""
 
 
+class ArchiveError(StoreError):
+    """An archive of an index is damaged, or holds what such an archive must not hold."""
+
+
 class IndexTooNewError(StoreError):
     """The index was written by a newer xsearch."""
 

@@ -75,6 +75,22 @@ def publish_file(temporary: Path, path: Path) -> None:
         flush_folder(path.parent)
 
 
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Gives a finished folder of published files its final name, lasting when this returns.
+
+    Args:
+        path: must not be there, or be an empty folder.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    with disk_errors(path):
+        for folder in (*(place for place in temporary.rglob("*") if place.is_dir()), temporary):
+            flush_folder(folder)
+        temporary.rename(path)
+        flush_folder(path.parent)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns the system's errors about writing a file into ours."""
