@@ -19,11 +19,8 @@ from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreErr
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
-    CATALOG_FILE,
     Catalog,
-    create_catalog,
     documents,
-    open_catalog,
     passages,
     read_segments,
     read_setting,
@@ -33,6 +30,7 @@ from xsearch.store.catalog import (
 from xsearch.store.checksums import check_catalog
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index, folder_size
+from xsearch.store.location import find_catalog, make_catalog
 from xsearch.store.snapshot import LoadedVectors, Snapshot
 from xsearch.store.where import metadata_names, parse_where
 from xsearch.store.writer import open_writer
@@ -52,8 +50,9 @@ class IndexInfo:
 
     Attributes:
         languages: passages by BCP-47 tag, most first.
-        size: bytes on disk.
+        size: bytes on disk, those of the catalogue's database among them.
         unfinished: when the last indexing run began, if it was interrupted.
+        catalog: the database that holds the catalogue, if it is not in the folder.
     """
 
     path: str
@@ -66,6 +65,7 @@ class IndexInfo:
     fingerprint: Fingerprint
     generation: int
     unfinished: str | None = None
+    catalog: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON-serialisable values."""
@@ -111,6 +111,7 @@ class Index:
         encoder: Encoder | str = BUILTIN,
         passage_tokens: int | None = None,
         device: str = "cpu",
+        catalog: str | None = None,
     ) -> Self:
         """A new, empty index.
 
@@ -118,10 +119,12 @@ class Index:
             path: its folder; must not be there, or be empty.
             encoder: an encoder, or the name or folder of one.
             passage_tokens: how long passages may be, in the encoder's tokens; 160, or what the encoder reads if less.
+            catalog: URL of a PostgreSQL database to hold all but the vectors; an SQLite file in the folder by default.
 
         Raises:
             IndexExistsError: there is something at ``path``.
-            StoreError: the folder cannot be made or written.
+            StoreError: the folder cannot be made or written, or the database cannot be reached.
+            InvalidArgumentError: ``catalog`` is not the URL of a PostgreSQL database.
         """
         path = Path(path)
         check_free(path)
@@ -133,15 +136,24 @@ class Index:
             path.mkdir(parents=True, exist_ok=True)
         with writer_lock(path):
             check_free(path)
-            create_catalog(path / CATALOG_FILE, values)
-        return cls(path, open_catalog(path / CATALOG_FILE), loaded, device=device)
+            made = make_catalog(path, values, catalog)
+        return cls(path, made, loaded, device=device)
 
     @classmethod
-    def open(cls, path: str | Path, *, encoder: Encoder | str | None = None, device: str = "cpu") -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Encoder | str | None = None,
+        device: str = "cpu",
+        catalog: str | None = None,
+    ) -> Self:
         """The index in a folder.
 
         Args:
             encoder: an encoder, or the name or folder of one; by default the one it was built with, loaded when needed.
+            catalog: URL of the PostgreSQL database that holds its catalogue, refused where that is another one; the
+                folder knows it, but for the password.
 
         Raises:
             IndexNotFoundError: there is no index.
@@ -150,10 +162,10 @@ class Index:
         """
         path = Path(path)
         check_is_index(path)
-        catalog = open_catalog(path / CATALOG_FILE)
-        catalog.check()
+        found = find_catalog(path, catalog)
+        found.check()
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-        return cls(path, catalog, loaded, device=device)
+        return cls(path, found, loaded, device=device)
 
     @property
     def path(self) -> Path:
@@ -322,12 +334,13 @@ class Index:
                 documents=int(connection.execute(sa.select(count).select_from(documents)).scalar_one()),
                 passages=sum(languages.values()),
                 languages=languages,
-                size=folder_size(self._path),
+                size=folder_size(self._path) + self._catalog.size(),
                 segments=len(read_segments(connection)),
                 passage_tokens=self.passage_tokens,
                 fingerprint=self.fingerprint,
                 generation=read_setting(connection, "generation"),
                 unfinished=connection.execute(open_runs).scalar(),
+                catalog=self._catalog.place if self._catalog.schema else None,
             )
 
     def verify(self) -> int:

@@ -16,17 +16,24 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
 from xsearch.store.lexical import create_words
 from xsearch.store.migrations import SCHEMA_VERSION, show_as_current
+from xsearch.store.postgres import (
+    check_server,
+    create_schema,
+    drop_schema,
+    postgres_engine,
+    postgres_refusal,
+    schema_size,
+)
+from xsearch.store.sqlite import sqlite_engine, sqlite_refusal, sqlite_url
 from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
-# What SQLite waits for another process's transaction before it gives up.
-BUSY_TIMEOUT_S = 60.0
 # Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
 IDS_AT_ONCE = 10_000
 # Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
@@ -34,29 +41,32 @@ UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 # Without these a catalogue is of no use.
 NEEDED_SETTINGS = {"identity": str, "generation": int, "next_passage_id": int}
 
+# In the order of code points in both databases, whatever the language of a PostgreSQL server is.
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 metadata_ = sa.MetaData()
 
 settings = sa.Table(
     "settings",
     metadata_,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("key", TEXT, primary_key=True),
+    sa.Column("value", TEXT, nullable=False),
 )
 documents = sa.Table(
     "documents",
     metadata_,
     sa.Column("doc_key", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("doc_id", sa.Text, nullable=False, unique=True),
-    sa.Column("text_hash", sa.Text, nullable=False),
-    sa.Column("record_hash", sa.Text, nullable=False),
-    sa.Column("lang", sa.Text, nullable=False),
-    sa.Column("title", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("origin", sa.Text, nullable=False, index=True),
+    sa.Column("doc_id", TEXT, nullable=False, unique=True),
+    sa.Column("text_hash", TEXT, nullable=False),
+    sa.Column("record_hash", TEXT, nullable=False),
+    sa.Column("lang", TEXT, nullable=False),
+    sa.Column("title", TEXT, nullable=False),
+    sa.Column("source", TEXT, nullable=False),
+    sa.Column("origin", TEXT, nullable=False, index=True),
     sa.Column("metadata", sa.JSON, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", TEXT, nullable=False),
     sa.Column("run_id", sa.Integer, nullable=False, index=True),
-    sa.Column("checksum", sa.Text),
+    sa.Column("checksum", TEXT),
     sqlite_autoincrement=True,
 )
 passages = sa.Table(
@@ -69,7 +79,7 @@ passages = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("start", sa.Integer, nullable=False),
     sa.Column("end", sa.Integer, nullable=False),
-    sa.Column("lang", sa.Text, nullable=False, index=True),
+    sa.Column("lang", TEXT, nullable=False, index=True),
     sa.Column("tokens", sa.Integer, nullable=False),
     # Of all that a hit shows of it; NULL where an older xsearch wrote it.
     sa.Column("checksum", sa.BigInteger),
@@ -82,7 +92,7 @@ segments = sa.Table(
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("sha256", TEXT, nullable=False),
     # NULL in what an older xsearch wrote: rows that belong to consecutive ids, and no checksums of blocks.
     sa.Column("runs", sa.LargeBinary),
     sa.Column("block_sums", sa.LargeBinary),
@@ -92,10 +102,10 @@ ann = sa.Table(
     metadata_,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("segments", sa.JSON, nullable=False),
-    sa.Column("factory", sa.Text, nullable=False),
+    sa.Column("factory", TEXT, nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("sha256", TEXT, nullable=False),
     # What it was tuned to, and what was measured: see store/ann.py.
     sa.Column("facts", sa.JSON, nullable=False),
 )
@@ -109,8 +119,8 @@ runs = sa.Table(
     metadata_,
     sa.Column("run_id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("sources", sa.JSON, nullable=False),
-    sa.Column("started", sa.Text, nullable=False),
-    sa.Column("finished", sa.Text),
+    sa.Column("started", TEXT, nullable=False),
+    sa.Column("finished", TEXT),
     sqlite_autoincrement=True,
 )
 
@@ -137,23 +147,21 @@ class Catalog:
     Args:
         url: an SQLAlchemy URL; :func:`open_catalog` knows the usual one.
         place: what messages call it.
+        schema: that the tables are in, for PostgreSQL; empty for SQLite.
     """
 
-    def __init__(self, url: str, *, place: str) -> None:
+    def __init__(self, url: str, *, place: str, schema: str = "") -> None:
         self.place = place
-        self._engine = sa.create_engine(
-            url,
-            poolclass=sa.pool.NullPool,
-            connect_args=_connect_arguments(url),
-            # SQLite finds a metadata field only under the name as it is written in the JSON.
-            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
-        )
-        if self._engine.dialect.name == "sqlite":
-            _prepare_sqlite(self._engine)
+        self.schema = schema
+        self._engine = postgres_engine(url, schema) if schema else sqlite_engine(url)
+        self._refusal = postgres_refusal if schema else sqlite_refusal
 
     def create(self, values: Mapping[str, Any]) -> None:
         """Makes the tables, and stores the settings of a new index."""
         with self.transaction() as connection:
+            if self.schema:
+                check_server(connection, self.place)
+                create_schema(connection, self.schema)
             metadata_.create_all(connection)
             create_words(connection)
             for key, value in {
@@ -214,27 +222,26 @@ class Catalog:
             stack.pop_all()
             return connection
 
+    def drop(self) -> None:
+        """Removes a catalogue in PostgreSQL with all that it holds, if it is there; nothing of an SQLite file."""
+        if self.schema:
+            with self.transaction() as connection:
+                drop_schema(connection, self.schema)
+
+    def size(self) -> int:
+        """Bytes on the disk of a PostgreSQL server; an SQLite file's own size is not in it."""
+        if not self.schema:
+            return 0
+        with self.reading() as connection:
+            return schema_size(connection, self.schema)
+
     @contextmanager
     def own_errors(self) -> Iterator[None]:
         """Turns the database's errors into ours, whoever holds the connection."""
         try:
             yield
-        except OperationalError as exc:
-            if "locked" in str(exc.orig) or "locking" in str(exc.orig):
-                raise StoreError(
-                    f"{self.place} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
-                    "Another process holds a transaction open",
-                    "Wait until it is done, or stop it",
-                ) from exc
-            if "readonly" in str(exc.orig) or "unable to open" in str(exc.orig) or "full" in str(exc.orig):
-                raise StoreError(
-                    f"{self.place} cannot be opened or written: {exc.orig}",
-                    "It must be there, and its folder must be writable and have room",
-                    "Check its permissions and the free space",
-                ) from exc
-            raise self.damaged(f"cannot be read ({exc.orig})") from exc
-        except DatabaseError as exc:
-            raise self.damaged(f"cannot be read ({exc.orig})") from exc
+        except DBAPIError as exc:
+            raise self._refusal(exc, self.place) or self.damaged(f"cannot be read ({exc.orig})") from exc
         except json.JSONDecodeError as exc:
             raise self.damaged(f"holds what is not JSON ({exc})") from exc
         except UnicodeDecodeError as exc:
@@ -251,7 +258,7 @@ class Catalog:
 
 def open_catalog(file: Path) -> Catalog:
     """The SQLite catalogue in a file that is there."""
-    return Catalog(_sqlite_url(file, "rw"), place=str(file))
+    return Catalog(sqlite_url(file, "rw"), place=str(file))
 
 
 def create_catalog(file: Path, values: Mapping[str, Any]) -> None:
@@ -259,13 +266,8 @@ def create_catalog(file: Path, values: Mapping[str, Any]) -> None:
     temporary = file.with_name(file.name + TEMPORARY_SUFFIX)
     for leftover in file.parent.glob(f"{temporary.name}*"):
         leftover.unlink()
-    Catalog(_sqlite_url(temporary, "rwc"), place=str(temporary)).create(values)
+    Catalog(sqlite_url(temporary, "rwc"), place=str(temporary)).create(values)
     publish_file(temporary, file)
-
-
-def _sqlite_url(file: Path, mode: str) -> str:
-    url = sa.URL.create("sqlite+pysqlite", database=file.absolute().as_uri(), query={"mode": mode, "uri": "true"})
-    return url.render_as_string(hide_password=False)
 
 
 def storable(text: str) -> str:
@@ -334,30 +336,3 @@ def fetch_passages(connection: sa.Connection, passage_ids: Sequence[int]) -> dic
 def _chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     for start in range(0, len(ids), IDS_AT_ONCE):
         yield ids[start : start + IDS_AT_ONCE]
-
-
-def _connect_arguments(url: str) -> dict[str, Any]:
-    if not url.startswith("sqlite"):
-        return {}
-    # Transactions are begun by hand (below): the driver's own way begins none for a SELECT, and then two SELECTs of one
-    # search may see two states. An iteration over documents may go on in another thread than it began in.
-    return {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None}
-
-
-def _prepare_sqlite(engine: sa.Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        # synchronous=FULL: a commit is on the disk when it returns; NORMAL may lose the last ones when power fails.
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "trusted_schema=OFF",
-            "cell_size_check=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def on_begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("xsearch_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

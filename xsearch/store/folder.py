@@ -7,6 +7,7 @@ from pathlib import Path
 from xsearch.errors import IndexExistsError, IndexNotFoundError
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE, TEMPORARY_SUFFIX, disk_errors, writer_lock
+from xsearch.store.location import LOCATION_FILE, drop_tables, is_index, remove_catalog
 from xsearch.store.vectors import VECTORS_FOLDER
 
 
@@ -16,10 +17,10 @@ def check_is_index(path: Path) -> None:
     Raises:
         IndexNotFoundError
     """
-    if not (path / CATALOG_FILE).is_file():
+    if not is_index(path):
         raise IndexNotFoundError(
             f"There is no index at {path}",
-            f"An index is a folder with a {CATALOG_FILE}",
+            f"An index is a folder with a {CATALOG_FILE} or a {LOCATION_FILE}",
             "See what there is with: xsearch list; build one with: xsearch index NAME SOURCE",
         )
 
@@ -30,7 +31,7 @@ def check_free(path: Path) -> None:
     Raises:
         IndexExistsError
     """
-    leftovers = (LOCK_FILE, f"{CATALOG_FILE}{TEMPORARY_SUFFIX}")
+    leftovers = (LOCK_FILE, f"{CATALOG_FILE}{TEMPORARY_SUFFIX}", f"{LOCATION_FILE}{TEMPORARY_SUFFIX}")
     if path.exists() and (not path.is_dir() or any(not file.name.startswith(leftovers) for file in path.iterdir())):
         raise IndexExistsError(
             f"{path} is there already", "A new index needs a folder of its own", "Open it, or choose another name"
@@ -38,22 +39,20 @@ def check_free(path: Path) -> None:
 
 
 def remove_index(path: str | Path) -> None:
-    """Deletes a whole index from the disk; what xsearch did not put there stays, and with it the folder.
+    """Deletes a whole index, on the disk and in its database; what xsearch did not put into its folder stays.
 
     Raises:
         IndexNotFoundError: the folder holds no index; nothing is deleted.
         IndexLockedError: somebody is writing to it; nothing is deleted.
-        StoreError: a file cannot be deleted.
+        StoreError: a file cannot be deleted, or the database with its catalogue cannot be reached; then nothing is.
     """
     path = Path(path)
     check_is_index(path)
     with writer_lock(path), disk_errors(path):
+        drop_tables(path)
         for file in (path / VECTORS_FOLDER).glob("*.npy*"):
             file.unlink()
-        # The database goes last, so that what is left of a killed removal is still seen as an index, a damaged one;
-        # and after its log, which would be taken for that of a new database of the same name.
-        for suffix in ("-wal", "-shm", ""):
-            (path / f"{CATALOG_FILE}{suffix}").unlink(missing_ok=True)
+        remove_catalog(path)
     with disk_errors(path):
         (path / LOCK_FILE).unlink(missing_ok=True)
         for folder in (path / VECTORS_FOLDER, path):

@@ -1,8 +1,9 @@
-"""Full text: passages by the words they share with a query, in any script, ranked by BM25 (SQLite FTS5).
+"""Full text: passages by the words they share with a query, in any script, ranked by BM25 as SQLite's FTS5 has it.
 
 The table holds words only, no texts: :func:`xsearch.text.segment.segment` writes scripts without spaces one character a
 token, so that words of one and two characters are found. Rows of deleted passages stay until the table is filled anew;
-a search leaves them out by looking at the passages themselves.
+a search leaves them out by looking at the passages themselves. In PostgreSQL, :mod:`xsearch.store.postgres_words` does
+the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from xsearch.ranking import order
+from xsearch.store.postgres_words import add_postgres_words, best_postgres_matches, create_postgres_words
 from xsearch.store.vectors import Nearest, PassageIds
 from xsearch.text.segment import FTS5_TOKENIZE, query_terms, segment
 
@@ -32,6 +34,9 @@ MAX_MATCHES = 2**40
 
 def create_words(connection: sa.Connection) -> None:
     """Makes the full-text table."""
+    if _is_postgres(connection):
+        create_postgres_words(connection)
+        return
     tokenizer = FTS5_TOKENIZE.replace("'", "''")
     connection.exec_driver_sql(
         f"CREATE VIRTUAL TABLE IF NOT EXISTS {TABLE} USING fts5(title, body, content='', tokenize='{tokenizer}')"
@@ -41,7 +46,9 @@ def create_words(connection: sa.Connection) -> None:
 def add_words(connection: sa.Connection, passages: Iterable[tuple[int, str, str]]) -> None:
     """Adds passages: their ids, titles and texts."""
     rows = [(passage_id, segment(title), segment(text)) for passage_id, title, text in passages]
-    if rows:
+    if _is_postgres(connection):
+        add_postgres_words(connection, rows)
+    elif rows:
         connection.exec_driver_sql(f"INSERT INTO {TABLE} (rowid, title, body) VALUES (?, ?, ?)", rows)
 
 
@@ -66,7 +73,11 @@ def search_words(
     terms = query_terms(query)[:MAX_TERMS]
     if not terms or (allowed is not None and not len(allowed)):
         return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    found = _best_matches(connection, match_expression(terms), k, count=count, allowed=allowed)
+    if _is_postgres(connection):
+        limit = min(MAX_MATCHES, k + SPARE_MATCHES)
+        found = best_postgres_matches(connection, terms, limit, title_weight=TITLE_WEIGHT, allowed=allowed)
+    else:
+        found = _best_matches(connection, match_expression(terms), k, count=count, allowed=allowed)
     ids = np.array([passage_id for passage_id, _ in found], dtype=np.int64)
     most = len(terms) * math.log(count + 1) * BM25_SATURATION
     scores = (np.array([score for _, score in found], dtype=np.float32) / max(most, 1e-9)).clip(0, 1)
@@ -111,6 +122,10 @@ def match_expression(terms: Sequence[Sequence[str]]) -> str:
     '"nvidia" OR "時 価"'
     """
     return " OR ".join('"' + " ".join(term).replace('"', '""') + '"' for term in terms)
+
+
+def _is_postgres(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _contains(ids: PassageIds, wanted: int) -> bool:

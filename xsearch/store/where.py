@@ -23,7 +23,6 @@ neither less nor greater than one, but different from it. ``like`` takes ASCII l
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ import sqlalchemy as sa
 
 from xsearch.errors import FilterError
 from xsearch.store.catalog import documents, storable
+from xsearch.store.fields import MAX_INTEGER, Like, MetadataNumber, MetadataText
 
 Condition = sa.ColumnElement[bool]
 Value = str | int | float | bool
@@ -50,7 +50,6 @@ EQUALS = {"=": True, "==": True, "!=": False, "<>": False}
 MAX_COMPARISONS = 400
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
-MAX_INTEGER = 2**63 - 1
 KEYWORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "true", "false"})
 TOKEN = re.compile(
     r"""\s*(?:
@@ -182,7 +181,7 @@ class _Parser:
         elif self._take("keyword", "like"):
             if self._peek().kind != "string":
                 raise self._error("text in single quotes after 'like'")
-            condition = _typed(field, str).like(self._value(field))
+            condition = Like(_typed(field, str), sa.literal(self._value(field), sa.Text))
         else:
             raise self._error("a comparison: = != < <= > >= in like is")
         return sa.not_(condition) if negated else condition
@@ -264,8 +263,8 @@ def _is_any_of(field: str, values: Sequence[Value]) -> Condition:
             parts.append(text.in_(alike))
         elif alike:
             # What does not read as a number is another value, and no NULL, which it would stay under "not".
-            found = sa.func.coalesce(_typed(field, kind).in_(alike), 0, type_=sa.Integer)
-            parts.append(sa.case((text.is_not(None), found)) == 1)
+            found = sa.func.coalesce(_typed(field, kind).in_(alike), sa.false())
+            parts.append(sa.case((text.is_not(None), found)) == sa.true())
     return sa.or_(*parts)
 
 
@@ -283,18 +282,9 @@ def _typed(field: str, kind: type) -> Any:
 
 def _typed_metadata(field: str, kind: type) -> Any:
     """As :func:`_typed`, of the metadata alone."""
-    # The name as it stands in the JSON.
-    path = f'$."{json.dumps(field, ensure_ascii=False)[1:-1]}"'
-    found = sa.func.json_type(documents.c.metadata, path)
-    value = sa.func.json_extract(documents.c.metadata, path)
-    text = sa.case((found == "true", "true"), (found == "false", "false"), else_=sa.cast(value, sa.Text))
+    if kind is int:
+        return MetadataNumber(documents.c.metadata, field)
+    text = MetadataText(documents.c.metadata, field)
     if kind is str:
         return text
-    if kind is bool:
-        return sa.case((sa.func.lower(text) == "true", 1), (sa.func.lower(text) == "false", 0))
-    # CASE, unlike AND, promises that json_type does not see text that is no JSON.
-    reads_as_number = sa.case((sa.func.json_valid(value) == 1, sa.func.json_type(value).in_(("integer", "real"))))
-    return sa.case(
-        (found.in_(("integer", "real")), value),
-        (sa.case((found == "text", reads_as_number)), sa.cast(value, sa.Numeric)),
-    )
+    return sa.case((sa.func.lower(text) == "true", sa.true()), (sa.func.lower(text) == "false", sa.false()))

@@ -1,0 +1,71 @@
+"""SQLite as the catalogue's database: how it is opened, what its transactions are, what its errors mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from xsearch.errors import StoreError
+from xsearch.store.fields import compact_json
+
+# What SQLite waits for another process's transaction before it gives up.
+BUSY_TIMEOUT_S = 60.0
+
+
+def sqlite_url(file: Path, mode: str) -> str:
+    """The SQLAlchemy URL of a database file; ``mode`` is ``ro``, ``rw`` or ``rwc`` (made if it is not there)."""
+    url = sa.URL.create("sqlite+pysqlite", database=file.absolute().as_uri(), query={"mode": mode, "uri": "true"})
+    return url.render_as_string(hide_password=False)
+
+
+def sqlite_engine(url: str) -> sa.Engine:
+    """An engine whose reading transactions see one state, and whose writing ones are alone and last."""
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.pool.NullPool,
+        # Transactions are begun by hand (below): the driver's own way begins none for a SELECT, and then two SELECTs of
+        # one search may see two states. An iteration over documents may go on in another thread than it began in.
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None},
+        json_serializer=compact_json,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        # synchronous=FULL: a commit is on the disk when it returns; NORMAL may lose the last ones when power fails.
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            "cell_size_check=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("xsearch_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def sqlite_refusal(exc: DBAPIError, place: str) -> StoreError | None:
+    """The error that says why the database could not do it; ``None`` where what it holds is at fault."""
+    if not isinstance(exc, OperationalError):
+        return None
+    if "locked" in str(exc.orig) or "locking" in str(exc.orig):
+        return StoreError(
+            f"{place} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
+            "Another process holds a transaction open",
+            "Wait until it is done, or stop it",
+        )
+    if "readonly" in str(exc.orig) or "unable to open" in str(exc.orig) or "full" in str(exc.orig):
+        return StoreError(
+            f"{place} cannot be opened or written: {exc.orig}",
+            "It must be there, and its folder must be writable and have room",
+            "Check its permissions and the free space",
+        )
+    return None
