@@ -6,6 +6,7 @@ Neither is NFKC over everything: x² and x2, H₂O and H2O, ½ and 1⁄2 stay di
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from array import array
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ def clean(text: str) -> str:
     Case, width, marks, joiners (ZWNJ, ZWJ) and white space stay. A lone surrogate becomes U+FFFD, because it can
     be written to no file.
     """
-    return unicodedata.normalize("NFC", text.translate(_CLEAN))
+    # Looking is five times as fast as translating, and in most texts there is nothing to take out.
+    return unicodedata.normalize("NFC", text.translate(_CLEAN) if _UNCLEAN.search(text) else text)
 
 
 def fold(text: str) -> str:
@@ -117,7 +119,10 @@ def content_hash(*fields: str) -> str:
     """
     digest = hashlib.sha256()
     for text in fields:
-        data = unicodedata.normalize("NFC", clean(text).translate(_NO_JOINERS)).encode("utf-8")
+        form = clean(text)
+        if _JOINER.search(form):
+            form = unicodedata.normalize("NFC", form.translate(_NO_JOINERS))
+        data = form.encode("utf-8")
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()
@@ -133,11 +138,19 @@ def _ranges(*groups: tuple[tuple[int, int], ...]) -> frozenset[int]:
     return frozenset(point for group in groups for first, last in group for point in range(first, last + 1))
 
 
+def _any_of(*groups: tuple[tuple[int, int], ...]) -> re.Pattern[str]:
+    """Matches one character of these ranges."""
+    pairs = (f"\\U{first:08x}-\\U{last:08x}" for group in groups for first, last in group)
+    return re.compile(f"[{''.join(pairs)}]")
+
+
 _GONE = _ranges(_INVISIBLE, _JOINERS) | {_TATWEEL}
 _POINT_MARKS = _ranges(_POINTS)
 _GLYPHS = _ranges(_GLYPH_FORMS)
 _MAY_JOIN = _ranges(_JOINS_BACK) | _GONE
 _NO_JOINERS: dict[int, None] = dict.fromkeys(_ranges(_JOINERS))
+_JOINER = _any_of(_JOINERS)
+_UNCLEAN = _any_of(_INVISIBLE, ((0xD800, 0xDFFF),))
 _CLEAN: dict[int, str | None] = {
     **dict.fromkeys(_ranges(_INVISIBLE)),
     **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
