@@ -36,5 +36,5 @@ $(VENV)/.installed-core: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) for development (torch and the libraries for hub models and training come along) ..."
-	@$(INSTALL) --editable ".[cpu,docs,hub,train,bench,dev]"
+	@$(INSTALL) --editable ".[cpu,docs,hub,train,bench,postgres,dev]"
 	@touch $@ $(VENV)/.installed-core

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from xsearch.encoder.load import load_encoder
     from xsearch.encoder.protocol import Encoder
     from xsearch.errors import XsearchError
-    from xsearch.index import Index, IndexInfo
+    from xsearch.index import Index
     from xsearch.ingest import IngestReport
     from xsearch.records import Document, Hit, Hits, Query, Span
     from xsearch.search.retrieve import SearchOptions
     from xsearch.store.folder import remove_index
+    from xsearch.store.info import IndexInfo
 
 _HOMES = {
     "Document": "records",
@@ -24,7 +25,7 @@ _HOMES = {
     "Hit": "records",
     "Hits": "records",
     "Index": "index",
-    "IndexInfo": "index",
+    "IndexInfo": "store.info",
     "IngestReport": "ingest",
     "Query": "records",
     "SearchOptions": "search.retrieve",

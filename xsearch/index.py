@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,15 +20,13 @@ from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
     Catalog,
     documents,
-    passages,
-    read_segments,
     read_setting,
-    runs,
     storable,
 )
 from xsearch.store.checksums import check_catalog
 from xsearch.store.files import disk_errors, writer_lock
-from xsearch.store.folder import check_free, check_is_index, folder_size
+from xsearch.store.folder import check_free, check_is_index
+from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
 from xsearch.store.snapshot import LoadedVectors, Snapshot
 from xsearch.store.where import metadata_names, parse_where
@@ -42,35 +39,6 @@ if TYPE_CHECKING:
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
 ITERATE_ROWS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """What an index holds and how it was built.
-
-    Attributes:
-        languages: passages by BCP-47 tag, most first.
-        size: bytes on disk, those of the catalogue's database among them.
-        unfinished: when the last indexing run began, if it was interrupted.
-        catalog: the database that holds the catalogue, if it is not in the folder.
-    """
-
-    path: str
-    documents: int
-    passages: int
-    languages: dict[str, int]
-    size: int
-    segments: int
-    passage_tokens: int
-    fingerprint: Fingerprint
-    generation: int
-    unfinished: str | None = None
-    catalog: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON-serialisable values."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "fingerprint": self.fingerprint.to_dict()}
 
 
 class Index:
@@ -322,26 +290,7 @@ class Index:
 
     def info(self) -> IndexInfo:
         """What the index holds and how it was built."""
-        count = sa.func.count()
-        with self._catalog.reading() as connection:
-            by_language = (
-                sa.select(passages.c.lang, count).group_by(passages.c.lang).order_by(count.desc(), passages.c.lang)
-            )
-            languages = {row.lang: int(row[1]) for row in connection.execute(by_language)}
-            open_runs = sa.select(runs.c.started).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
-            return IndexInfo(
-                path=str(self._path),
-                documents=int(connection.execute(sa.select(count).select_from(documents)).scalar_one()),
-                passages=sum(languages.values()),
-                languages=languages,
-                size=folder_size(self._path) + self._catalog.size(),
-                segments=len(read_segments(connection)),
-                passage_tokens=self.passage_tokens,
-                fingerprint=self.fingerprint,
-                generation=read_setting(connection, "generation"),
-                unfinished=connection.execute(open_runs).scalar(),
-                catalog=self._catalog.place if self._catalog.schema else None,
-            )
+        return read_info(self._path, self._catalog, self.fingerprint)
 
     def verify(self) -> int:
         """Reads all that is on disk and checks it; returns how many passages were found in order.

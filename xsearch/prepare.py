@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from xsearch.encoder.protocol import Encoder
@@ -17,6 +18,8 @@ from xsearch.text.tags import canonical_tag
 
 # The fields of a document that must be text; callers give numbers for ids.
 TEXTS = ("doc_id", "text", "title", "lang", "source")
+# JSON writes U+0000 like this, behind any number of written backslashes.
+ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def prepare(document: Document, encoder: Encoder, limits: PassageLimits, *, origin: str = "") -> tuple[Prepared, str]:
@@ -58,7 +61,7 @@ def storable_document(document: Document) -> Document:
             "Give it an id",
         )
     try:
-        written = storable(json.dumps(dict(document.metadata), ensure_ascii=False))
+        written = ESCAPED_NUL.sub("\\1\ufffd", storable(json.dumps(dict(document.metadata), ensure_ascii=False)))
         metadata = json.loads(written, parse_constant=lambda name: None)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidArgumentError(

@@ -57,6 +57,7 @@ Examples:
   xsearch index news 'reports/**/*.pdf' notes.jsonl --lang-field language
   xsearch index papers corpus.parquet --text-field abstract --id-field doi
   cat lines.txt | xsearch index lines -
+  xsearch index news ./articles --catalog postgresql://ann@db.example/search
   xsearch index news ./articles --prune      again later: only what changed is encoded"""
 )
 @click.argument("name")
@@ -81,6 +82,12 @@ Examples:
     default="replace",
     show_default=True,
     help="What to do with a document id that comes twice in one run.",
+)
+@click.option(
+    "--catalog",
+    metavar="URL",
+    help="Keep texts, metadata and words of a new index in this PostgreSQL database (extra: postgres), "
+    "postgresql://user@host/database; the password comes from PGPASSWORD or ~/.pgpass. [default: a file in its folder]",
 )
 @click.option("--prune", is_flag=True, help="Delete documents of these sources that are no longer there.")
 @click.option("--rebuild", is_flag=True, help="Delete the index first, if there is one.")
@@ -166,21 +173,24 @@ def _opened(path: Path, flags: dict[str, Any]) -> Index:
     """The index at the path, made if it is not there."""
     from xsearch.encoder.load import BUILTIN, load_encoder
     from xsearch.index import Index
-    from xsearch.store.catalog import CATALOG_FILE
     from xsearch.store.folder import remove_index
+    from xsearch.store.location import check_database, is_index
     from xsearch.text.passages import PassageLimits
 
     tokens, device = flags["passage_tokens"], flags["device"]
-    exists = (path / CATALOG_FILE).is_file()
+    catalog = flags["catalog"] or None
+    exists = is_index(path)
     if exists and not flags["rebuild"]:
-        return Index.open(path, encoder=flags["encoder"], device=device)
+        return Index.open(path, encoder=flags["encoder"], device=device, catalog=catalog)
     encoder = load_encoder(flags["encoder"] or BUILTIN, device=device)
     if exists:
         # Not before it is sure that a new one can be made.
         if tokens is not None:
             PassageLimits(target=tokens, hard=encoder.max_tokens, overhead=encoder.overhead_tokens)
+        if catalog is not None:
+            check_database(catalog)
         remove_index(path)
-    return Index.create(path, encoder=encoder, passage_tokens=tokens, device=device)
+    return Index.create(path, encoder=encoder, passage_tokens=tokens, device=device, catalog=catalog)
 
 
 def _origin(source: str) -> str:

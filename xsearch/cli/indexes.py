@@ -14,7 +14,7 @@ from xsearch.cli.output import write_json
 from xsearch.config import index_path
 
 if TYPE_CHECKING:
-    from xsearch.index import IndexInfo
+    from xsearch.store.info import IndexInfo
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -34,16 +34,16 @@ def list_indexes(index_dir: Path, as_json: bool) -> None:
 
     from xsearch.errors import StoreError
     from xsearch.index import Index
-    from xsearch.store.catalog import CATALOG_FILE
+    from xsearch.store.location import is_index
 
     rows: list[dict[str, Any]] = []
-    for catalog in sorted(index_dir.expanduser().glob(f"*/{CATALOG_FILE}")):
-        name = catalog.parent.name
+    for path in sorted(folder for folder in index_dir.expanduser().glob("*/") if is_index(folder)):
+        name = path.name
         try:
-            with Index.open(catalog.parent) as index:
+            with Index.open(path) as index:
                 rows.append({"name": name, **index.info().to_dict()})
         except StoreError as exc:
-            rows.append({"name": name, "path": str(catalog.parent), "error": str(exc)})
+            rows.append({"name": name, "path": str(path), "error": str(exc)})
     if as_json:
         write_json(rows, sys.stdout)
         return
@@ -185,6 +185,7 @@ def _info_rows(found: IndexInfo) -> list[tuple[str, str]]:
         ("Passages", f"{found.passages:,} of up to {found.passage_tokens} tokens"),
         ("Languages", ", ".join(f"{lang} {count:,}" for lang, count in found.languages.items()) or "none"),
         ("Disk", f"{readable_size(found.size)} in {found.segments} vector segments"),
+        *([("Catalogue", found.catalog)] if found.catalog else []),
         ("Search", "exact (FAISS flat, inner product)"),
         ("Encoder", str(found.fingerprint)),
         ("Commits", f"{found.generation:,}"),

@@ -159,11 +159,11 @@ def make_plan(documents: Iterable[Document], target: Target, progress: IngestPro
 def _target(path: Path, flags: dict[str, Any]) -> Iterator[Target]:
     from xsearch.encoder.load import BUILTIN, load_encoder
     from xsearch.index import DEFAULT_PASSAGE_TOKENS, Index
-    from xsearch.store.catalog import CATALOG_FILE
+    from xsearch.store.location import is_index
 
     tokens: int | None = flags["passage_tokens"]
-    if (path / CATALOG_FILE).is_file() and not flags["rebuild"]:
-        with Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index:
+    if is_index(path) and not flags["rebuild"]:
+        with Index.open(path, encoder=flags["encoder"], device=flags["device"], catalog=flags["catalog"]) as index:
             index.check_passage_tokens(tokens)
             yield Target(index.encoder, index.passage_tokens, index)
     else:

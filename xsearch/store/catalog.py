@@ -23,7 +23,6 @@ from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
 from xsearch.store.lexical import create_words
 from xsearch.store.migrations import SCHEMA_VERSION, show_as_current
 from xsearch.store.postgres import (
-    check_server,
     create_schema,
     drop_schema,
     postgres_engine,
@@ -160,7 +159,6 @@ class Catalog:
         """Makes the tables, and stores the settings of a new index."""
         with self.transaction() as connection:
             if self.schema:
-                check_server(connection, self.place)
                 create_schema(connection, self.schema)
             metadata_.create_all(connection)
             create_words(connection)

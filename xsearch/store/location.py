@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from xsearch.errors import IndexDamagedError, InvalidArgumentError, SettingsMismatchError
 from xsearch.store.catalog import CATALOG_FILE, Catalog, create_catalog, open_catalog
 from xsearch.store.files import TEMPORARY_SUFFIX, publish, publish_file
+from xsearch.store.postgres import check_server
 
 LOCATION_FILE = "catalog.json"
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -120,12 +121,12 @@ def make_catalog(path: Path, values: Mapping[str, Any], url: str | None = None) 
         return open_catalog(path / CATALOG_FILE)
     identity = uuid4().hex
     location = Location(catalog=without_password(url), schema=f"xsearch_{identity}")
-    catalog = location.open(url)
-    with catalog.reading():
-        pass  # Nothing is written for a database that cannot be reached.
+    # Nothing is written for a database that cannot be reached.
+    check_database(url)
     # The name of the schema is on the disk before there is one, and final when there is: a kill in between leaves what
     # the next creation here removes.
     location.write(temporary)
+    catalog = location.open(url)
     catalog.create({"identity": identity, **values})
     publish_file(temporary, file)
     return catalog
@@ -143,6 +144,18 @@ def remove_catalog(path: Path) -> None:
     # The database after its log, which would be taken for that of a new database of the same name.
     for suffix in ("-wal", "-shm", ""):
         (path / f"{CATALOG_FILE}{suffix}").unlink(missing_ok=True)
+
+
+def check_database(url: str) -> None:
+    """Refuses a database that cannot hold a catalogue.
+
+    Raises:
+        InvalidArgumentError: the URL is none of a PostgreSQL database.
+        StoreError: it cannot be reached, or is too old or in another encoding than UTF-8.
+    """
+    catalog = Location(catalog=without_password(url), schema="xsearch").open(url)
+    with catalog.reading() as connection:
+        check_server(connection, without_password(url))
 
 
 def without_password(url: str) -> str:

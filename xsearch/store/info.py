@@ -1,0 +1,66 @@
+"""What an index holds and how it was built, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from xsearch.encoder.fingerprint import Fingerprint
+from xsearch.store.catalog import Catalog, documents, passages, read_segments, read_setting, runs
+from xsearch.store.folder import folder_size
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index holds and how it was built.
+
+    Attributes:
+        languages: passages by BCP-47 tag, most first.
+        size: bytes on disk, those of the catalogue's database among them.
+        unfinished: when the last indexing run began, if it was interrupted.
+        catalog: the database that holds the catalogue, if it is not in the folder.
+    """
+
+    path: str
+    documents: int
+    passages: int
+    languages: dict[str, int]
+    size: int
+    segments: int
+    passage_tokens: int
+    fingerprint: Fingerprint
+    generation: int
+    unfinished: str | None = None
+    catalog: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON-serialisable values."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {**fields, "fingerprint": self.fingerprint.to_dict()}
+
+
+def read_info(path: Path, catalog: Catalog, fingerprint: Fingerprint) -> IndexInfo:
+    """What the index in a folder holds at this moment."""
+    count = sa.func.count()
+    with catalog.reading() as connection:
+        by_language = (
+            sa.select(passages.c.lang, count).group_by(passages.c.lang).order_by(count.desc(), passages.c.lang)
+        )
+        languages = {row.lang: int(row[1]) for row in connection.execute(by_language)}
+        open_runs = sa.select(runs.c.started).where(runs.c.finished.is_(None)).order_by(runs.c.run_id.desc())
+        return IndexInfo(
+            path=str(path),
+            documents=int(connection.execute(sa.select(count).select_from(documents)).scalar_one()),
+            passages=sum(languages.values()),
+            languages=languages,
+            size=folder_size(path) + catalog.size(),
+            segments=len(read_segments(connection)),
+            passage_tokens=read_setting(connection, "passage_tokens"),
+            fingerprint=fingerprint,
+            generation=read_setting(connection, "generation"),
+            unfinished=connection.execute(open_runs).scalar(),
+            catalog=catalog.place if catalog.schema else None,
+        )
