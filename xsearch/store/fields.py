@@ -38,7 +38,8 @@ FUNCTIONS = (
             END IF;
         END IF;
         rounded := bare::float8;
-        IF abs(rounded) >= {WHOLE_DOUBLES}::float8 AND abs(rounded) < 9223372036854775808::float8 THEN
+        IF abs(rounded) >= {WHOLE_DOUBLES}::float8 AND rounded >= -9223372036854775808::float8
+            AND rounded < 9223372036854775808::float8 THEN
             RETURN rounded::bigint::numeric;
         END IF;
         RETURN rounded::text::numeric;
@@ -107,7 +108,7 @@ class _Number(sa.types.TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
         if dialect.name != "postgresql" or not isinstance(value, (int, float)):
             return value
-        whole = isinstance(value, int) or WHOLE_DOUBLES <= abs(value) <= MAX_INTEGER
+        whole = isinstance(value, int) or (abs(value) >= WHOLE_DOUBLES and -(2**63) <= value < 2**63)
         return Decimal(int(value)) if whole else Decimal(repr(value))
 
 
