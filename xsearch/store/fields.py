@@ -60,7 +60,7 @@ FUNCTIONS = (
         IF exact IN ('Infinity', '-Infinity') THEN
             RETURN CASE WHEN exact > 0 THEN 'Inf' ELSE '-Inf' END;
         END IF;
-        IF written ~ '^-?[0-9]{1,19}$' AND exact BETWEEN -9223372036854775808 AND 9223372036854775807 THEN
+        IF written ~ '^-?[0-9]{1,19}$' AND written::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN
             RETURN exact::text;
         END IF;
         short := exact::float8::numeric::float8::text;
