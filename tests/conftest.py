@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.backends import BACKENDS, postgres_url
 from tests.encoder import checkpoints
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,6 +22,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.fail(f"{folder} is not there, and a test marked 'shared' was run")
     return folder
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The PostgreSQL server to test with."""
+    with postgres_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def catalog_url(request: pytest.FixtureRequest) -> str | None:
+    """Where catalogues are made: ``None`` for SQLite files, then a PostgreSQL server."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends import SQLITE_ONLY
 from tests.fakes import FakeEncoder, docs, embed, numbered
 from xsearch.encoder.protocol import unit_vectors
 from xsearch.errors import (
@@ -50,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(path: Path) -> Iterator[Index]:
-    with Index.create(path, encoder=FakeEncoder()) as made:
+def index(path: Path, catalog_url: str | None) -> Iterator[Index]:
+    with Index.create(path, encoder=FakeEncoder(), catalog=catalog_url) as made:
         yield made
 
 
@@ -231,6 +232,7 @@ class TestRead:
         assert info.unfinished is None
         assert info.to_dict()["fingerprint"]["name"] == "fake"
 
+    @SQLITE_ONLY
     def test_info_while_files_come_and_go(self, index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gone = path / f"{CATALOG_FILE}-wal"
         monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter([gone, path / CATALOG_FILE]))
@@ -462,6 +464,7 @@ class TestReadersAndWriters:
             assert index.search(word)[0].doc_id == doc_id
             assert index.search(word)[0].score == pytest.approx(1, abs=1e-3)
 
+    @SQLITE_ONLY
     def test_an_open_reader_does_not_keep_the_log_from_being_emptied(self, index: Index, path: Path) -> None:
         """Else it grows with all that is written while a server waits for questions."""
         index.add(docs("one"))
@@ -498,6 +501,7 @@ class TestReadersAndWriters:
         index.close()
         assert ids(index.search("one")) == ["d1"]
 
+    @SQLITE_ONLY
     def test_an_index_built_anew_meanwhile(self, index: Index, path: Path) -> None:
         """The new one may have the same number of changes, and another encoder."""
         index.add(docs("one"))
@@ -566,6 +570,7 @@ class TestRemove:
         remove_index(path)
         assert outside.read_text() == "mine"
 
+    @SQLITE_ONLY
     def test_a_damaged_one(self, index: Index, path: Path) -> None:
         index.close()
         (path / CATALOG_FILE).write_bytes(b"")
@@ -579,9 +584,9 @@ class TestBruteForce:
     WORDS = ("red", "green", "blue", "one", "two", "rot", "blau", "水", "дом", "بيت")
 
     @pytest.mark.parametrize("seed", range(4))
-    def test_random_operations(self, path: Path, seed: int) -> None:
+    def test_random_operations(self, path: Path, seed: int, catalog_url: str | None) -> None:
         rng = random.Random(seed)
-        index = Index.create(path, encoder=FakeEncoder())
+        index = Index.create(path, encoder=FakeEncoder(), catalog=catalog_url)
         known: dict[str, Document] = {}
         for step in range(40):
             change = rng.random()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from tests.backends import SQLITE_ONLY
 from xsearch.store import lexical
 from xsearch.store.lexical import add_words, create_words, match_expression
+from xsearch.store.postgres import create_schema, postgres_engine
 from xsearch.store.vectors import Nearest
 
 TEXTS = {
@@ -26,16 +29,40 @@ TEXTS = {
 }
 
 
+PASSAGES = sa.Table("passages", sa.MetaData(), sa.Column("passage_id", sa.BigInteger, primary_key=True))
+
+
 @pytest.fixture
-def connection() -> Iterator[sa.Connection]:
-    """A catalogue's words over a few passages in many scripts."""
-    engine = sa.create_engine("sqlite://", poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE TABLE passages (passage_id INTEGER PRIMARY KEY)")
-        connection.exec_driver_sql("INSERT INTO passages VALUES (?)", [(passage_id,) for passage_id in TEXTS])
-        create_words(connection)
+def connection(catalog_url: str | None) -> Iterator[sa.Connection]:
+    """A catalogue's words over a few passages in many scripts; what is done with it is not kept."""
+    with opened(catalog_url) as connection:
+        add_passages(connection, TEXTS)
         add_words(connection, ((passage_id, title, text) for passage_id, (title, text) in TEXTS.items()))
         yield connection
+
+
+@contextmanager
+def opened(catalog_url: str | None) -> Iterator[sa.Connection]:
+    """A database with empty tables of passages and words, in a transaction that is rolled back at the end."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.pool.NullPool)
+    if catalog_url is not None:
+        url = sa.make_url(catalog_url).set(drivername="postgresql+psycopg")
+        engine = postgres_engine(url.render_as_string(hide_password=False), "xsearch_words")
+    with engine.connect().execution_options(xsearch_writes=True) as connection, connection.begin() as transaction:
+        if catalog_url is not None:
+            create_schema(connection, "xsearch_words")
+        PASSAGES.create(connection)
+        create_words(connection)
+        yield connection
+        transaction.rollback()
+
+
+def add_passages(connection: sa.Connection, ids: Iterable[int]) -> None:
+    connection.execute(PASSAGES.insert(), [{"passage_id": int(number)} for number in ids])
+
+
+def delete_passages(connection: sa.Connection, ids: Iterable[int]) -> None:
+    connection.execute(PASSAGES.delete().where(PASSAGES.c.passage_id.in_(list(ids))))
 
 
 def search_words(connection: sa.Connection, query: str, k: int, *, allowed: NDArray[np.int64] | None = None) -> Nearest:
@@ -94,14 +121,14 @@ def test_scores_are_shares_of_what_the_query_could_get(connection: sa.Connection
 
 
 def test_passages_that_are_gone_or_not_allowed_are_left_out(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("DELETE FROM passages WHERE passage_id = 1")
+    delete_passages(connection, [1])
     assert found(connection, "coffee") == [8]
     assert search_words(connection, "coffee tea", 5, allowed=np.array([2, 3])).passage_ids.tolist() == []
     assert search_words(connection, "coffee", 5, allowed=np.array([], dtype=np.int64)).passage_ids.tolist() == []
 
 
 def test_k_bounds_what_is_found_and_ties_go_to_the_higher_id(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO passages VALUES (20), (21)")
+    add_passages(connection, [20, 21])
     add_words(connection, [(20, "", "same words"), (21, "", "same words")])
     assert found(connection, "same words", k=1) == [21]
     assert found(connection, "same words", k=2) == [21, 20]
@@ -112,20 +139,21 @@ def test_a_word_of_most_passages_gives_the_best_live_and_allowed_ones(connection
     """However many of the best are deleted or not allowed."""
     rng = np.random.default_rng(7)
     ids = np.arange(100, 500)
-    connection.exec_driver_sql("INSERT INTO passages VALUES (?)", [(int(number),) for number in ids])
+    add_passages(connection, ids)
     add_words(connection, ((int(n), "", "common " * int(rng.integers(1, 4)) + "word " * (int(n) % 5)) for n in ids))
     ranked = found(connection, "common", k=1000)
     assert sorted(ranked) == ids.tolist()
     assert found(connection, "common", k=k) == ranked[:k]
     some = np.sort(np.array(ranked[150::9]))
     assert search_words(connection, "common", k, allowed=some).passage_ids.tolist() == ranked[150::9][:k]
-    connection.exec_driver_sql("DELETE FROM passages WHERE passage_id = ?", [(number,) for number in ranked[:300]])
+    delete_passages(connection, ranked[:300])
     assert found(connection, "common", k=k) == ranked[300:][:k]
     assert search_words(connection, "common", k, allowed=ids).passage_ids.tolist() == ranked[300:][:k]
 
 
+@SQLITE_ONLY
 def test_no_more_rows_are_read_than_are_needed(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO passages VALUES (?)", [(number,) for number in range(100, 3000)])
+    add_passages(connection, range(100, 3000))
     add_words(connection, ((number, "", "common") for number in range(100, 3000)))
     read: list[object] = []
     raw = connection.connection.dbapi_connection

@@ -12,7 +12,7 @@ from tests.fakes import DIM, FakeEncoder, embed
 from xsearch.errors import FilterError, IndexDamagedError
 from xsearch.index import Index
 from xsearch.records import Document
-from xsearch.store.catalog import CATALOG_FILE, open_catalog
+from xsearch.store.location import find_catalog
 from xsearch.store.snapshot import Snapshot
 from xsearch.store.vectors import VECTORS_FOLDER
 
@@ -20,8 +20,8 @@ LANGUAGES = ["de", "zh", "zh-Hant", "yue", "pt-BR", "und", "ar", "arz"]
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    with Index.create(tmp_path / "index", encoder=FakeEncoder()) as made:
+def index(tmp_path: Path, catalog_url: str | None) -> Iterator[Index]:
+    with Index.create(tmp_path / "index", encoder=FakeEncoder(), catalog=catalog_url) as made:
         made.add(
             [Document(f"d-{lang}", f"text {lang}", lang=lang, metadata={"n": n}) for n, lang in enumerate(LANGUAGES)]
         )
@@ -35,7 +35,7 @@ def snapshot(index: Index) -> Iterator[Snapshot]:
 
 
 def take(index: Index) -> Snapshot:
-    return Snapshot(index.path, open_catalog(index.path / CATALOG_FILE), dim=DIM)
+    return Snapshot(index.path, find_catalog(index.path), dim=DIM)
 
 
 def test_it_does_not_see_later_writes(index: Index, snapshot: Snapshot) -> None:

@@ -27,8 +27,8 @@ DOCUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    with Index.create(tmp_path_factory.mktemp("where") / "index", encoder=FakeEncoder()) as made:
+def index(tmp_path_factory: pytest.TempPathFactory, catalog_url: str | None) -> Iterator[Index]:
+    with Index.create(tmp_path_factory.mktemp("where") / "index", encoder=FakeEncoder(), catalog=catalog_url) as made:
         made.add(DOCUMENTS)
         yield made
 
@@ -160,8 +160,10 @@ def test_what_fits(index: Index, where: str, expected: str | None) -> None:
         ("year >= 2000 and source = 'wiki'", "record"),
     ],
 )
-def test_a_source_among_the_metadata_goes_before_the_file(tmp_path: Path, where: str, expected: str) -> None:
-    with Index.create(tmp_path / "index", encoder=FakeEncoder()) as made:
+def test_a_source_among_the_metadata_goes_before_the_file(
+    tmp_path: Path, where: str, expected: str, catalog_url: str | None
+) -> None:
+    with Index.create(tmp_path / "index", encoder=FakeEncoder(), catalog=catalog_url) as made:
         made.add(
             [
                 Document("record", "text", source="a.jsonl", metadata={"source": "wiki", "year": 2000}),

@@ -15,7 +15,7 @@ from xsearch.errors import MissingExtraError, StoreError
 from xsearch.store.fields import FUNCTIONS, compact_json
 
 # What a transaction waits for another's locks before it gives up, and a connection for the server.
-LOCK_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10
 # Decimals know infinity since 14, and filters compare with it.
 OLDEST_SERVER = 14
@@ -39,7 +39,13 @@ def postgres_engine(url: str, schema: str) -> sa.Engine:
         # Else each connection begins with a question about a type that we do not use.
         use_native_hstore=False,
     )
-    place = f'SET LOCAL search_path TO "{schema}"; SET LOCAL lock_timeout TO {LOCK_TIMEOUT_S * 1000}'
+    settings = {
+        "search_path": f'"{schema}"',
+        "lock_timeout": int(LOCK_TIMEOUT_S * 1000),
+        # Doubles to the last digit.
+        "extra_float_digits": 1,
+    }
+    place = "; ".join(f"SET LOCAL {name} TO {value}" for name, value in settings.items())
     key = int.from_bytes(hashlib.sha256(schema.encode()).digest()[:8], "big", signed=True)
 
     @sa.event.listens_for(engine, "begin")
@@ -66,7 +72,7 @@ def postgres_refusal(exc: DBAPIError, place: str) -> StoreError | None:
         )
     if state in ("55P03", "57014", "40001", "40P01"):
         return StoreError(
-            f"{place} stayed locked for {LOCK_TIMEOUT_S} s or was interrupted: {reason}",
+            f"{place} stayed locked for {LOCK_TIMEOUT_S:.0f} s or was interrupted: {reason}",
             "Another process holds a transaction open",
             "Wait until it is done, or stop it",
         )
