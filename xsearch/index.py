@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
-from xsearch.errors import InvalidArgumentError, SettingsMismatchError, StoreError
+from xsearch.errors import IndexDamagedError, InvalidArgumentError, SettingsMismatchError, StoreError
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
@@ -26,9 +26,10 @@ from xsearch.store.catalog import (
 from xsearch.store.checksums import check_catalog
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index
+from xsearch.store.hits import check_passages
 from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
-from xsearch.store.snapshot import LoadedVectors, Snapshot
+from xsearch.store.snapshot import Loaded, Snapshot
 from xsearch.store.where import metadata_names, parse_where
 from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
 ITERATE_ROWS = 500
+# States that a search tries, each of which a writer may have overtaken.
+SNAPSHOTS_TRIED = 5
 
 
 class Index:
@@ -57,7 +60,7 @@ class Index:
         self._catalog = catalog
         self._device = device
         self._lock = threading.RLock()
-        self._vectors = LoadedVectors()
+        self._loaded = Loaded()
         with catalog.reading() as connection:
             self._identity: str = read_setting(connection, "identity")
             self.passage_tokens: int = read_setting(connection, "passage_tokens")
@@ -252,8 +255,16 @@ class Index:
                 f"Pass [{queries!r}], or call search",
             )
         asked = [Query(str(n), query) if isinstance(query, str) else query for n, query in enumerate(queries, 1)]
-        with self._lock, self._snapshot() as snapshot:
-            return retrieve(snapshot, lambda: self.encoder, asked, options or SearchOptions())
+        tries = SNAPSHOTS_TRIED
+        while True:
+            with self._snapshot() as snapshot:
+                try:
+                    return retrieve(snapshot, lambda: self.encoder, asked, options or SearchOptions())
+                except IndexDamagedError:
+                    tries -= 1
+                    # A writer may have merged files, and removed the old ones before this state was read.
+                    if not tries or self._generation() == snapshot.generation:
+                        raise
 
     def get(self, doc_id: str) -> Document | None:
         """The document with this id, as stored, or ``None``."""
@@ -299,14 +310,14 @@ class Index:
             IndexDamagedError: names the first file that is not as it was written.
         """
         check_catalog(self._catalog)
+        check_passages(self._catalog)
         snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
         with closing(snapshot):
             return len(snapshot.searcher)
 
     def close(self) -> None:
         """Lets go of the vectors in memory; files and connections are not held between calls."""
-        with self._lock:
-            self._vectors = LoadedVectors()
+        self._loaded.forget()
 
     def __enter__(self) -> Self:
         return self
@@ -319,10 +330,15 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({str(self._path)!r}, encoder={self.fingerprint.name!r})"
 
+    def _generation(self) -> int:
+        with self._catalog.reading() as connection:
+            generation: int = read_setting(connection, "generation")
+        return generation
+
     @contextmanager
     def _snapshot(self) -> Iterator[Snapshot]:
-        """The index as it is now, for as long as the block lasts; the caller holds the lock."""
-        with closing(Snapshot(self._path, self._catalog, dim=self.fingerprint.dim, loaded=self._vectors)) as snapshot:
+        """The index as it is now, for as long as the block lasts."""
+        with closing(Snapshot(self._path, self._catalog, dim=self.fingerprint.dim, loaded=self._loaded)) as snapshot:
             if snapshot.identity != self._identity:
                 raise StoreError(
                     f"The index {self._path} was built anew while it was open",

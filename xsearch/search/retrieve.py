@@ -14,9 +14,9 @@ from xsearch.ranking import top_k
 from xsearch.records import Hit, Hits, Query
 from xsearch.search.answer import best_sentences
 from xsearch.search.fuse import fuse
-from xsearch.store.catalog import PassageRow
-from xsearch.store.snapshot import Snapshot
-from xsearch.store.vectors import Nearest, PassageIds
+from xsearch.store.hits import PassageRow
+from xsearch.store.snapshot import Allowed, Snapshot
+from xsearch.store.vectors import Nearest
 from xsearch.text.tags import known_tag
 
 # Passages that each leg of a hybrid search puts forward, at least; the fused order is exact among these.
@@ -83,7 +83,7 @@ def retrieve(
                 f"The query {query.query_id!r} has no text", "A query has at least one character", "Leave it out"
             )
     langs = [known_tag(lang) for lang in options.langs]
-    allowed = snapshot.passage_ids(langs=langs, where=options.where)
+    allowed = snapshot.allowed(langs=langs, where=options.where)
     if options.mode is Mode.LEXICAL and not options.mark:
         vectors = np.empty((len(queries), 0), dtype=np.float32)
     else:
@@ -101,15 +101,15 @@ def retrieve(
 
 
 def _found(
-    snapshot: Snapshot, queries: Sequence[Query], vectors: Vectors, options: SearchOptions, allowed: PassageIds | None
+    snapshot: Snapshot, queries: Sequence[Query], vectors: Vectors, options: SearchOptions, allowed: Allowed | None
 ) -> list[Nearest]:
     """What each query finds in the mode that was asked for."""
     if options.mode is Mode.DENSE:
-        return snapshot.searcher.search(vectors, options.k, allowed=allowed)
+        return snapshot.dense(vectors, options.k, allowed=allowed)
     if options.mode is Mode.LEXICAL:
         return [snapshot.words(query.text, options.k, allowed=allowed) for query in queries]
     depth = max(HYBRID_DEPTH, 4 * options.k)
-    dense = snapshot.searcher.search(vectors, depth, allowed=allowed)
+    dense = snapshot.dense(vectors, depth, allowed=allowed)
     lexical = [snapshot.words(query.text, depth, allowed=allowed) for query in queries]
     pairs = zip(vectors, dense, lexical, strict=True)
     return [_fused(snapshot, vector, *legs, k=options.k) for vector, *legs in pairs]

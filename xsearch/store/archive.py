@@ -16,8 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from xsearch.errors import IndexDamagedError, StoreError
-from xsearch.store.catalog import CATALOG_FILE, Catalog, ann, open_catalog, read_segments, read_setting
+from xsearch.store.catalog import CATALOG_FILE, Catalog, ann, open_catalog, read_setting
 from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, publish_file
+from xsearch.store.listing import read_segments
 from xsearch.store.upgrade import copy_catalog
 from xsearch.store.vectors import VECTORS_FOLDER
 

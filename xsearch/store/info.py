@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from xsearch.encoder.fingerprint import Fingerprint
-from xsearch.store.catalog import Catalog, documents, passages, read_segments, read_setting, runs
+from xsearch.store.catalog import Catalog, documents, passages, read_setting, runs
 from xsearch.store.folder import folder_size
+from xsearch.store.listing import read_segments
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +12,99 @@ import sqlalchemy as sa
 
 from xsearch.store.catalog import (
     Catalog,
-    PassageRow,
     documents,
-    fetch_passages,
     passages,
-    read_segments,
-    read_setting,
+    read_settings,
     tombstones,
 )
+from xsearch.store.hits import PassageRow, fetch_passages
 from xsearch.store.lexical import search_words
-from xsearch.store.vectors import ExactSearcher, Nearest, PassageIds
+from xsearch.store.listing import read_ann_files, read_segments
+from xsearch.store.searcher import Selections, VectorSearcher
+from xsearch.store.vectors import Nearest, PassageIds, Vectors
 from xsearch.store.where import parse_where
 from xsearch.text.tags import matches
 
+# Filters whose passages are remembered for one state of an index, the last used ones.
+FILTERS_KEPT = 32
+# Ids of passages that they may hold together.
+FILTERED_IDS_KEPT = 8_000_000
 
-@dataclass(slots=True)
-class LoadedVectors:
-    """The searcher that the last snapshot used, for the next one, which reads only what is new.
 
-    A snapshot pins the database's log, so none is held between searches; their vectors are.
+class Allowed:
+    """What a filter leaves: ids of passages, sorted, and where their vectors are."""
+
+    def __init__(self, passage_ids: PassageIds) -> None:
+        self.passage_ids = passage_ids
+        self._selections: tuple[VectorSearcher, Selections] | None = None
+
+    def selections(self, searcher: VectorSearcher) -> Selections:
+        """The rows of these passages; found once."""
+        known = self._selections
+        if known is None or known[0] is not searcher:
+            known = self._selections = searcher, searcher.select(self.passage_ids)
+        return known[1]
+
+
+class LoadedState:
+    """What was read of one state of an index, for all searches of that state; safe for several threads.
+
+    A snapshot pins the database's log, so none is held between searches; what was read in one is.
+
+    Args:
+        generation: of the state.
+        before: the searcher of an earlier state, of which the new one takes over what did not change.
     """
 
-    generation: int = -1
-    searcher: ExactSearcher | None = None
+    def __init__(self, generation: int, before: VectorSearcher | None) -> None:
+        self.generation = generation
+        self.lock = threading.RLock()
+        self.before = before
+        self.searcher: VectorSearcher | None = None
+        self.count: int | None = None
+        self._filters: OrderedDict[tuple[tuple[str, ...], str], Allowed] = OrderedDict()
+
+    def filtered(self, key: tuple[tuple[str, ...], str]) -> Allowed | None:
+        """What is remembered of a filter."""
+        with self.lock:
+            found = self._filters.get(key)
+            if found is not None:
+                self._filters.move_to_end(key)
+            return found
+
+    def remember(self, key: tuple[tuple[str, ...], str], allowed: Allowed) -> None:
+        """Remembers what a filter leaves, and forgets what was not used for longest."""
+        with self.lock:
+            self._filters[key] = allowed
+            while len(self._filters) > 1 and (
+                len(self._filters) > FILTERS_KEPT
+                or sum(len(one.passage_ids) for one in self._filters.values()) > FILTERED_IDS_KEPT
+            ):
+                self._filters.popitem(last=False)
+
+
+class Loaded:
+    """What an open index has read of its last state; safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = LoadedState(-1, None)
+
+    def of(self, generation: int) -> LoadedState:
+        """The state of that number: the newest stays, an older one is of its snapshot alone."""
+        with self._lock:
+            newest = self._state
+            if newest.generation == generation:
+                return newest
+            state = LoadedState(generation, newest.searcher or newest.before)
+            if generation > newest.generation:
+                self._state = state
+            return state
+
+    def forget(self) -> None:
+        """Lets go of all that was read."""
+        with self._lock:
+            self._state = LoadedState(-1, None)
 
 
 class Snapshot:
@@ -47,51 +117,66 @@ class Snapshot:
     Args:
         index: the index's folder.
         dim: of its vectors.
-        loaded: of earlier snapshots of this index, which must not be used any more; by default all is read anew.
+        loaded: by earlier snapshots of this index; by default all is read anew.
     """
 
-    def __init__(self, index: Path, catalog: Catalog, *, dim: int, loaded: LoadedVectors | None = None) -> None:
+    def __init__(self, index: Path, catalog: Catalog, *, dim: int, loaded: Loaded | None = None) -> None:
         self._index = index
         self._dim = dim
         self._catalog = catalog
-        self._loaded = loaded or LoadedVectors()
         self._connection = catalog.snapshot()
         with catalog.own_errors():
-            self.identity: str = read_setting(self._connection, "identity")
-            self.generation: int = read_setting(self._connection, "generation")
+            values = read_settings(self._connection, ("identity", "generation"))
+        self.identity: str = values["identity"]
+        self.generation: int = values["generation"]
+        self._state = (loaded or Loaded()).of(self.generation)
 
-    @cached_property
-    def searcher(self) -> ExactSearcher:
+    @property
+    def searcher(self) -> VectorSearcher:
         """Search over the vectors of this state; reading them happens at the first use."""
-        before, generation = self._loaded.searcher, self._loaded.generation
-        if before is not None and generation == self.generation:
-            return before
-        # Whatever goes wrong below, nobody goes on with vectors of which only some were taken over.
-        self._loaded.searcher = None
+        state = self._state
+        if state.searcher is not None:
+            return state.searcher
+        with state.lock:
+            if state.searcher is None:
+                state.searcher = self._read_searcher(state.before)
+                state.before = None
+            return state.searcher
+
+    def _read_searcher(self, before: VectorSearcher | None) -> VectorSearcher:
         with self._catalog.own_errors():
             deleted = self._connection.execute(sa.select(tombstones.c.passage_id).order_by(tombstones.c.passage_id))
             gone = np.fromiter(deleted.scalars(), dtype=np.int64)
-            segments = read_segments(self._connection)
-        searcher = ExactSearcher(self._index, segments, deleted=gone, dim=self._dim, before=before)
+            segments, files = read_segments(self._connection), read_ann_files(self._connection)
+        searcher = VectorSearcher(self._index, segments, ann_files=files, deleted=gone, dim=self._dim, before=before)
         if len(searcher) != self._count:
             raise self._catalog.damaged(f"lists {self._count} passages for {len(searcher)} vectors")
-        self._loaded.searcher, self._loaded.generation = searcher, self.generation
         return searcher
 
-    @cached_property
+    @property
     def _count(self) -> int:
         """How many passages there are."""
-        with self._catalog.own_errors():
-            count = sa.select(sa.func.count()).select_from(passages)
-            return int(self._connection.execute(count).scalar_one())
+        if self._state.count is None:
+            with self._catalog.own_errors():
+                count = sa.select(sa.func.count()).select_from(passages)
+                self._state.count = int(self._connection.execute(count).scalar_one())
+        return self._state.count
 
-    def passage_ids(self, *, langs: Sequence[str] = (), where: str = "") -> PassageIds | None:
-        """Ids of the passages in any of the languages and under the filter, sorted; ``None`` where neither is given.
+    def allowed(self, *, langs: Sequence[str] = (), where: str = "") -> Allowed | None:
+        """The passages in any of the languages and under the filter; ``None`` where neither is given.
 
         ``zh`` takes in ``zh-Hant`` and ``yue``; see :mod:`xsearch.store.where` for the filter.
         """
         if not langs and not where:
             return None
+        key = (tuple(langs), where)
+        found = self._state.filtered(key)
+        if found is None:
+            found = Allowed(self._passage_ids(langs, where))
+            self._state.remember(key, found)
+        return found
+
+    def _passage_ids(self, langs: Sequence[str], where: str) -> PassageIds:
         query = sa.select(passages.c.passage_id).order_by(passages.c.passage_id)
         if langs:
             tags = [tag for tag in self._languages() if any(matches(tag, lang) for lang in langs)]
@@ -101,10 +186,16 @@ class Snapshot:
         with self._catalog.own_errors():
             return np.fromiter(self._connection.execute(query).scalars(), dtype=np.int64)
 
-    def words(self, query: str, k: int, *, allowed: PassageIds | None = None) -> Nearest:
+    def dense(self, queries: Vectors, k: int, *, allowed: Allowed | None = None) -> list[Nearest]:
+        """The ``k`` passages nearest to each query (:mod:`xsearch.store.searcher`)."""
+        searcher = self.searcher
+        return searcher.search(queries, k, among=None if allowed is None else allowed.selections(searcher))
+
+    def words(self, query: str, k: int, *, allowed: Allowed | None = None) -> Nearest:
         """The ``k`` passages that share most words with the query (:mod:`xsearch.store.lexical`)."""
+        ids = None if allowed is None else allowed.passage_ids
         with self._catalog.own_errors():
-            return search_words(self._connection, query, k, count=self._count, allowed=allowed)
+            return search_words(self._connection, query, k, count=self._count, allowed=ids)
 
     def _languages(self) -> list[str]:
         """The languages of all passages."""
@@ -114,7 +205,7 @@ class Snapshot:
     def passages(self, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
         """The passages with these ids, by id."""
         with self._catalog.own_errors():
-            found = fetch_passages(self._connection, passage_ids)
+            found = fetch_passages(self._catalog, self._connection, passage_ids)
         if len(found) != len(passage_ids):
             raise self._catalog.damaged(f"lacks {len(passage_ids) - len(found)} passages of which there are vectors")
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,41 +12,24 @@ from typing import Any
 import sqlalchemy as sa
 
 from xsearch.errors import InvalidArgumentError
-from xsearch.records import Document, Passage
 from xsearch.store.catalog import (
     Catalog,
+    any_of,
     delete_documents,
     documents,
     inserted_key,
-    passages,
-    read_segments,
     read_setting,
     runs,
-    segments,
     write_setting,
 )
-from xsearch.store.checksums import record_hash, text_checksum
+from xsearch.store.checksums import record_hash
 from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, writer_lock
-from xsearch.store.lexical import add_words
+from xsearch.store.listing import insert_segment, next_file_number, note_file_number, read_segments
+from xsearch.store.rows import Keys, Prepared, Rows, insert_rows, make_rows
 from xsearch.store.upgrade import upgrade
-from xsearch.store.vectors import VECTORS_FOLDER, Vectors, write_segment
+from xsearch.store.vectors import VECTORS_FOLDER, Vectors, consecutive, write_segment
 
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A document ready to be written.
-
-    Attributes:
-        document: as it is stored; its language is filled in.
-        text_hash: of what its vectors depend on.
-        origin: the SOURCE it came under.
-        passages: its passages, in order; may be none.
-    """
-
-    document: Document
-    text_hash: str
-    origin: str
-    passages: tuple[Passage, ...]
+NEXT_DOC_KEY = "next_doc_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +90,16 @@ class Writer:
             documents.c.run_id,
         )
         with self._catalog.reading() as connection:
-            rows = connection.execute(sa.select(*columns).where(documents.c.doc_id.in_(doc_ids)))
+            rows = connection.execute(sa.select(*columns).where(any_of(connection, documents.c.doc_id, doc_ids)))
             return {row.doc_id: Stored(row.doc_key, row.text_hash, row.record_hash, row.run_id) for row in rows}
+
+    def next_keys(self) -> Keys:
+        """The keys that what is written next gets."""
+        with self._catalog.reading() as connection:
+            highest = connection.execute(sa.select(sa.func.max(documents.c.doc_key))).scalar() or 0
+            # Where an older xsearch wrote last, the setting is not there.
+            doc_key = max(read_setting(connection, NEXT_DOC_KEY) or 1, highest + 1)
+            return Keys(doc_key, read_setting(connection, "next_passage_id"))
 
     def write(self, batch: Sequence[Prepared], vectors: Vectors) -> None:
         """Replaces or adds documents with their vectors, in one commit.
@@ -117,7 +108,18 @@ class Writer:
             batch: each document id at most once.
             vectors: ``(passages of the batch, dim) float32``, in order.
         """
-        count = sum(len(item.passages) for item in batch)
+        rows = make_rows(batch, self.next_keys(), self.run_id)
+        self.write_rows(rows, vectors, replaced=self.stored([item.document.doc_id for item in batch]).values())
+
+    def write_rows(self, rows: Rows, vectors: Vectors, *, replaced: Iterable[Stored] = ()) -> None:
+        """Adds documents with their vectors in place of others, in one commit.
+
+        Args:
+            rows: with keys that follow those of all that was written before.
+            vectors: ``(passages of the rows, dim) float32``, in order.
+            replaced: what goes.
+        """
+        first, count = rows.first.passage_id, len(rows.passages)
         if count != len(vectors):
             raise InvalidArgumentError(
                 f"{len(vectors)} vectors came for {count} passages",
@@ -125,28 +127,21 @@ class Writer:
                 "Report this as a bug",
             )
         with self._catalog.reading() as connection:
-            first: int = read_setting(connection, "next_passage_id")
-            number = max((segment.number for segment in read_segments(connection)), default=0) + 1
-        segment = write_segment(self._index, number, first, vectors) if count else None
-        with self._catalog.transaction() as connection:
-            keys = connection.execute(
-                sa.select(documents.c.doc_key).where(documents.c.doc_id.in_([item.document.doc_id for item in batch]))
+            expected: int = read_setting(connection, "next_passage_id")
+            number = next_file_number(connection)
+        if first != expected:
+            raise InvalidArgumentError(
+                f"Passages come with ids from {first}", f"The next id is {expected}", "Report this as a bug"
             )
-            delete_documents(connection, list(keys.scalars()))
+        segment = write_segment(self._index, number, consecutive(first), vectors.shape, [vectors]) if count else None
+        with self._catalog.transaction() as connection:
+            delete_documents(connection, [item.doc_key for item in replaced])
             if segment is not None:
-                values = {"number": number, "first_passage_id": first, "rows": segment.rows, "dim": segment.dim}
-                connection.execute(segments.insert().values(**values, size=segment.size, sha256=segment.sha256))
-                write_setting(connection, "next_passage_id", first + count)
-            rows: list[dict[str, object]] = []
-            for item in batch:
-                added = connection.execute(documents.insert().values(**self._document_row(item)))
-                doc_key = inserted_key(added)
-                for passage in item.passages:
-                    rows.append(_passage_row(first + len(rows), doc_key, passage))
-            if rows:
-                connection.execute(passages.insert(), rows)
-                texts = ((item.document.title, passage.text) for item in batch for passage in item.passages)
-                add_words(connection, ((first + place, *words) for place, words in enumerate(texts)))
+                insert_segment(connection, segment)
+                note_file_number(connection, number)
+                write_setting(connection, "next_passage_id", rows.following.passage_id)
+            write_setting(connection, NEXT_DOC_KEY, rows.following.doc_key)
+            insert_rows(connection, rows)
             _note_change(connection)
 
     def update_records(self, changed: Mapping[int, Prepared]) -> None:
@@ -155,8 +150,9 @@ class Writer:
             return
         with self._catalog.transaction() as connection:
             for doc_key, item in changed.items():
-                row = self._document_row(item)
-                kept = {name: row[name] for name in ("record_hash", "source", "origin", "metadata", "run_id")}
+                document = item.document
+                kept: dict[str, object] = {"source": document.source, "metadata": dict(document.metadata)}
+                kept |= {"record_hash": record_hash(document), "origin": item.origin, "run_id": self.run_id}
                 connection.execute(documents.update().where(documents.c.doc_key == doc_key).values(**kept))
             _note_change(connection)
 
@@ -189,8 +185,9 @@ class Writer:
     def _delete(self, which: sa.ColumnElement[bool], *, spared: Collection[str] = ()) -> Pruned:
         """Deletes the documents that fit, but those whose source is one of the files and folders that are spared."""
         with self._catalog.transaction() as connection:
-            found = list(connection.execute(sa.select(documents.c.doc_key, documents.c.source).where(which)))
-            gone = [row.doc_key for row in found if not _is_within(row.source, spared)]
+            columns = (documents.c.doc_key, documents.c.source, documents.c.origin)
+            found = list(connection.execute(sa.select(*columns).where(which)))
+            gone = [row.doc_key for row in found if not _is_spared(row.source, row.origin, spared)]
             if gone:
                 delete_documents(connection, gone)
                 _note_change(connection)
@@ -206,24 +203,6 @@ class Writer:
                 with disk_errors(path):
                     path.unlink(missing_ok=True)
 
-    def _document_row(self, item: Prepared) -> dict[str, object]:
-        document = item.document
-        return {
-            "doc_id": document.doc_id,
-            "text_hash": item.text_hash,
-            "record_hash": record_hash(document),
-            "lang": document.lang,
-            "title": document.title,
-            "source": document.source,
-            "origin": item.origin,
-            "metadata": dict(document.metadata),
-            "text": document.text,
-            "run_id": self.run_id,
-            "checksum": text_checksum(
-                doc_id=document.doc_id, lang=document.lang, title=document.title, text=document.text
-            ),
-        }
-
 
 @contextmanager
 def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> Iterator[Writer]:
@@ -236,6 +215,16 @@ def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> I
         yield Writer(index, catalog, sources)
 
 
+def _is_spared(source: str, origin: str, places: Collection[str]) -> bool:
+    """Whether a document may have stood in one of the places.
+
+    One whose record names another source than the file that it was read from may have stood in any under its origin.
+    """
+    if _is_within(source, places):
+        return True
+    return not _is_within(source, (origin,)) and any(_is_within(place, (origin,)) for place in places)
+
+
 def _is_within(source: str, places: Collection[str]) -> bool:
     """Whether a source is one of the files, or in one of the folders."""
     return bool(places) and (
@@ -246,18 +235,6 @@ def _is_within(source: str, places: Collection[str]) -> bool:
 def _note_change(connection: sa.Connection) -> None:
     """Has readers see that there is another state now."""
     write_setting(connection, "generation", read_setting(connection, "generation") + 1)
-
-
-def _passage_row(passage_id: int, doc_key: int, passage: Passage) -> dict[str, object]:
-    return {
-        "passage_id": passage_id,
-        "doc_key": doc_key,
-        "position": passage.position,
-        "start": passage.start,
-        "end": passage.end,
-        "lang": passage.lang,
-        "tokens": passage.tokens,
-    }
 
 
 def _interrupted(connection: sa.Connection, sources: list[str]) -> Interrupted | None:

@@ -1,0 +1,277 @@
+"""Approximate search over the rows of one big segment: FAISS finds candidates, the raw vectors decide between them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xsearch.errors import IndexDamagedError
+from xsearch.ranking import top_k
+from xsearch.store.exact import SPARE_ROWS
+from xsearch.store.files import sha256_of
+from xsearch.store.selection import Selection, import_faiss
+from xsearch.store.vectors import READ_ROWS, Rows, Scratch, Vectors, VectorSource
+
+ANN_FOLDER = "ann"
+# Tuned for this many answers; more of them take more candidates and more effort, see Reach.for_k.
+TUNED_K = 10
+# With no more rows to search among than these, all of them are scored: 2,000 rows take a millisecond.
+EXACT_AMONG = 2_000
+# While at least this share of the rows may be found, the others are passed over among the candidates.
+PASS_OVER_SHARE = 0.8
+# Queries handed to FAISS at once; candidates of so many are held in memory.
+QUERIES_AT_ONCE = 256
+# Fewer queries than these are not worth a second thread.
+QUERIES_A_THREAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a search goes.
+
+    Attributes:
+        effort: lists that are looked into (IVF), or the length of the list of candidates (HNSW); 0 where the kind of
+            index has no such setting.
+        candidates: rows a query that are scored with the raw vectors.
+    """
+
+    effort: int
+    candidates: int
+
+    def for_k(self, k: int) -> Reach:
+        """The reach for more answers than it was tuned for."""
+        if k <= TUNED_K:
+            return self
+        times = k / TUNED_K
+        return Reach(math.ceil(self.effort * times**0.25), math.ceil(self.candidates * times**0.8))
+
+    def for_share(self, share: float) -> Reach:
+        """The reach where only a share of the rows may be found: the nearest of them lie in farther lists."""
+        return replace(self, effort=math.ceil(self.effort * max(share, 1e-6) ** -0.4))
+
+
+@dataclass(frozen=True, slots=True)
+class AnnFacts:
+    """What was measured when a FAISS file was built, at k = 10, with vectors of the segment as queries.
+
+    Attributes:
+        effort, candidates: see :class:`Reach`.
+        recall_asked, recall: share of the true ten nearest that are found; the queries themselves do not count.
+        queries_per_s: in batches, on the machine that built it.
+        bytes_per_passage: of the FAISS file.
+        seconds: for training, adding and tuning.
+    """
+
+    effort: int
+    candidates: int
+    recall_asked: float
+    recall: float
+    queries_per_s: float
+    bytes_per_passage: float
+    seconds: float
+
+    @property
+    def reach(self) -> Reach:
+        """The tuned settings."""
+        return Reach(self.effort, self.candidates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON-serialisable values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnFile:
+    """One FAISS file, as the catalogue knows it; its ids are the rows of its segment."""
+
+    number: int
+    segment: int
+    factory: str
+    rows: int
+    size: int
+    sha256: str
+    facts: AnnFacts
+
+    @property
+    def name(self) -> str:
+        """The file's name in the folder."""
+        return f"{self.number:06d}.faiss"
+
+
+def open_ann(index: Path, file: AnnFile, dim: int) -> Any:
+    """The FAISS index of a file, after size, checksum, type and shape were checked.
+
+    Raises:
+        IndexDamagedError: the file is missing or is not what was written.
+    """
+    path = index / ANN_FOLDER / file.name
+    faiss = import_faiss()
+    try:
+        size = path.stat().st_size
+        if size != file.size:
+            raise _damaged(path, f"has {size} bytes, not {file.size}")
+        if sha256_of(path) != file.sha256:
+            raise _damaged(path, "has another checksum than when it was written")
+        found = faiss.read_index(str(path))
+    except FileNotFoundError as exc:
+        raise _damaged(path, "is missing") from exc
+    except OSError as exc:
+        raise _damaged(path, f"cannot be read ({exc.strerror or exc})") from exc
+    except RuntimeError as exc:
+        raise _damaged(path, f"is no FAISS index ({exc})") from exc
+    if (found.d, found.ntotal, found.metric_type) != (dim, file.rows, faiss.METRIC_INNER_PRODUCT):
+        raise _damaged(path, f"holds {found.ntotal} vectors of {found.d} dimensions, not {file.rows} of {dim}")
+    return found
+
+
+class AnnPart:
+    """The rows of one segment behind a FAISS index; immutable and safe for several threads."""
+
+    def __init__(self, source: VectorSource, found: Any, reach: Reach) -> None:
+        self.rows = source.rows
+        self.reach = reach
+        self._raw = source
+        self._faiss = found
+        self._search_parameters = search_parameters(found)
+        self.greatest_effort = greatest_effort(found)
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """These rows, ``(n, dim) float32``."""
+        return self._raw.vectors(rows)
+
+    def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> list[Rows]:
+        """For each query about ``k`` rows, mostly its best ones, in no order; ``k`` where there are so many.
+
+        Args:
+            queries: ``(n, dim) float32``.
+            k: at least 1.
+            reach: instead of the tuned one for ``k``.
+        """
+        count = min(k, selection.count)
+        if count == 0:
+            return [np.empty(0, dtype=np.int64)] * len(queries)
+        if selection.count <= max(EXACT_AMONG, 2 * count):
+            return [self._best_among(query, selection.selected, count) for query in queries]
+        found: list[Rows] = []
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            some = queries[start : start + QUERIES_AT_ONCE]
+            found.extend(self._search(some, count, selection, reach or self.reach.for_k(k)))
+        return found
+
+    def _search(self, queries: Vectors, count: int, selection: Selection, reach: Reach) -> list[Rows]:
+        passed_over = selection.mask is None or selection.share >= PASS_OVER_SHARE
+        if passed_over:
+            reach = replace(reach, candidates=math.ceil(reach.candidates / selection.share))
+        else:
+            reach = reach.for_share(selection.share)
+        reach = self._possible(reach)
+        parameters = self._search_parameters(reach.effort, None if passed_over else selection.selector)
+        _, found = self._faiss.search(queries, reach.candidates, params=parameters)
+
+        def decide(places: Sequence[int]) -> list[Rows]:
+            scratch = Scratch(reach.candidates, queries.shape[1])
+            return [self._decided(queries[n], found[n], count, selection, reach, scratch) for n in places]
+
+        threads = min(_processors(), len(queries) // QUERIES_A_THREAD)
+        if threads < 2:
+            return decide(range(len(queries)))
+        with ThreadPoolExecutor(threads) as pool:
+            shares = [range(len(queries))[n * len(queries) // threads : (n + 1) * len(queries) // threads]
+                      for n in range(threads)]  # fmt: skip
+            return [rows for some in pool.map(decide, shares) for rows in some]
+
+    def _decided(
+        self, query: Vectors, found: Rows, count: int, selection: Selection, reach: Reach, scratch: Scratch
+    ) -> Rows:
+        """The best of the candidates by their raw vectors; more is looked for where they are too few."""
+        rows = selection.keep(found[found >= 0])
+        if len(rows) >= count:
+            return _best(self._raw.scores(rows, query, scratch), rows, count)
+        wider = self._possible(Reach(4 * max(reach.effort, 1), max(reach.candidates, 4 * count)))
+        if wider.effort <= reach.effort and wider.candidates <= reach.candidates:
+            return self._best_among(query, selection.selected, count)
+        parameters = self._search_parameters(wider.effort, selection.selector)
+        _, more = self._faiss.search(query[None], wider.candidates, params=parameters)
+        return self._decided(query, more[0], count, selection, wider, Scratch(wider.candidates, len(query)))
+
+    def _possible(self, reach: Reach) -> Reach:
+        return Reach(min(reach.effort, self.greatest_effort), min(reach.candidates, self.rows))
+
+    def _best_among(self, query: Vectors, rows: Rows, count: int) -> Rows:
+        """The best of these rows, all of which are scored."""
+        best = np.empty(0, dtype=np.int64)
+        for start in range(0, len(rows), READ_ROWS):
+            some = np.concatenate([best, rows[start : start + READ_ROWS]])
+            best = _best(self._raw.scores(some, query, Scratch(len(some), len(query))), some, count)
+        return best
+
+
+def greatest_effort(found: Any) -> int:
+    """The most that ``effort`` can be for a FAISS index; 0 where it has no such setting."""
+    ivf, hnsw = _ivf_of(found), _hnsw_of(found)
+    return int(ivf.nlist) if ivf is not None else int(found.ntotal) if hnsw is not None else 0
+
+
+def search_parameters(found: Any) -> Callable[[int, Any], Any]:
+    """A function of effort and selector that gives FAISS's parameters for a search of this index."""
+    faiss = import_faiss()
+    ivf, hnsw = _ivf_of(found), _hnsw_of(found)
+    transformed = isinstance(faiss.downcast_index(found), faiss.IndexPreTransform)
+
+    def parameters(effort: int, selector: Any) -> Any:
+        if ivf is not None:
+            made = faiss.IVFRaBitQSearchParameters() if "RaBitQ" in type(ivf).__name__ else faiss.SearchParametersIVF()
+            made.nprobe = effort
+        elif hnsw is not None:
+            made = faiss.SearchParametersHNSW()
+            made.efSearch = effort
+        else:
+            made = faiss.SearchParameters()
+        if selector is not None:
+            made.sel = selector
+        if not transformed:
+            return made
+        return faiss.SearchParametersPreTransform(index_params=made)
+
+    return parameters
+
+
+def _inner(found: Any) -> Any:
+    """The index behind a transformation of the vectors (OPQ, PCA), or the index itself."""
+    faiss = import_faiss()
+    found = faiss.downcast_index(found)
+    return faiss.downcast_index(found.index) if isinstance(found, faiss.IndexPreTransform) else found
+
+
+def _ivf_of(found: Any) -> Any:
+    inner = _inner(found)
+    return inner if isinstance(inner, import_faiss().IndexIVF) else None
+
+
+def _hnsw_of(found: Any) -> Any:
+    inner = _inner(found)
+    return inner if isinstance(inner, import_faiss().IndexHNSW) else None
+
+
+def _best(scores: Vectors, rows: Rows, count: int) -> Rows:
+    """The best rows, and a few more, because the scores' last bits depend on the company."""
+    return rows[top_k(scores, rows, k=min(count + SPARE_ROWS, len(rows)))]
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _damaged(path: Path, what: str) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"The FAISS file {path} {what}",
+        "It must be as it was written; it is made from the raw vectors",
+        "Make it anew with: xsearch repair NAME",
+    )

@@ -1,0 +1,138 @@
+"""Kinds of approximate FAISS indexes: which come into question for a corpus, and how one is trained and filled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xsearch.errors import InvalidArgumentError
+from xsearch.store.selection import Selection, import_faiss
+from xsearch.store.vectors import READ_ROWS, Rows, VectorSource
+
+# Vectors a list that its centre is trained on, and rounds of k-means: with 256 and 25, which FAISS takes by default,
+# training takes eight times as long for 0.2 points of recall at the same effort.
+TRAINING_VECTORS_A_LIST = 64
+TRAINING_ROUNDS = 8
+TRAINING_VECTORS = 65_536
+MAX_LISTS = 65_536
+
+OnRows = Callable[[int], None]
+
+
+def likely_factories(rows: int, dim: int) -> list[str]:
+    """The kinds worth trying for so many vectors, as FAISS factory strings.
+
+    Inverted lists, because they are built in a tenth of the time of a graph (benchmarks/results/store.json has HNSW+SQ8
+    beside them), and lists as many as the root of the rows. In the lists: product quantisation of four or two
+    dimensions to 4 bits, which is scanned in registers (Andre, Kermarrec and Le Scouarnec, VLDB 2015); one bit a
+    dimension (RaBitQ, Gao and Long, SIGMOD 2024); a byte a dimension.
+    """
+    lists = lists_for(rows)
+    quantised = [f"IVF{lists},PQ{dim // width}x4fs" for width in (4, 2) if dim % width == 0]
+    return [*quantised, f"IVF{lists},RaBitQfs", f"IVF{lists},SQ8"]
+
+
+def lists_for(rows: int) -> int:
+    """How many lists so many rows are put into: the power of two next to their root."""
+    return int(min(MAX_LISTS, 2 ** max(2, round(math.log2(max(rows, 1)) / 2))))
+
+
+def make(factory: str, dim: int) -> Any:
+    """An empty index of the kind that a FAISS factory string names, for inner products.
+
+    Raises:
+        InvalidArgumentError: FAISS cannot read the string, or the kind cannot do what a search needs.
+    """
+    faiss = import_faiss()
+    try:
+        made = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as exc:
+        raise InvalidArgumentError(
+            f"The factory string {factory!r} cannot be read: {_first_line(exc)}",
+            f"It must name a FAISS index for {dim} dimensions, e.g. IVF1024,PQ96x4fs or HNSW16,SQ8 or Flat",
+            "See FAISS's documentation of index_factory; or leave --factory out",
+        ) from exc
+    inner = faiss.downcast_index(made)
+    inner = faiss.downcast_index(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
+    if isinstance(inner, faiss.IndexIVF):
+        inner.cp.niter = TRAINING_ROUNDS
+        inner.cp.max_points_per_centroid = TRAINING_VECTORS_A_LIST
+        inner.cp.min_points_per_centroid = 1
+        inner.cp.spherical = True
+    quantizer = getattr(inner, "pq", None)
+    if quantizer is not None:
+        quantizer.cp.min_points_per_centroid = 1
+    return made
+
+
+def train(made: Any, source: VectorSource, rows: Rows) -> None:
+    """Trains an index on some rows."""
+    if not made.is_trained:
+        _run(lambda: made.train(source.vectors(rows)))
+
+
+def fill(made: Any, source: VectorSource, *, on_rows: OnRows | None = None) -> None:
+    """Adds all rows in their order."""
+    for start in range(0, source.rows, READ_ROWS):
+        stop = min(start + READ_ROWS, source.rows)
+        vectors = source.read_range(start, stop)
+        _run(partial(made.add, vectors))
+        if on_rows is not None:
+            on_rows(stop - start)
+
+
+def training_rows(made: Any, rows: int) -> Rows:
+    """Those of so many rows that an index is trained on, ascending."""
+    ivf = import_faiss().try_extract_index_ivf(made)
+    lists = 0 if ivf is None else ivf.nlist
+    wanted = min(rows, max(TRAINING_VECTORS, lists * TRAINING_VECTORS_A_LIST))
+    return some_rows(rows, wanted, seed=0)
+
+
+def some_rows(rows: int, count: int, *, seed: int) -> Rows:
+    """So many different rows, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(rows, min(rows, count), replace=False)).astype(np.int64)
+
+
+def check_selectors(made: Any, parameters: Callable[[int, Any], Any], factory: str) -> None:
+    """Refuses a kind of index that cannot search among some of its rows.
+
+    Raises:
+        InvalidArgumentError
+    """
+    half = np.arange(made.ntotal) % 2 == 0
+    query = np.full((1, made.d), 1 / math.sqrt(made.d), dtype=np.float32)
+    try:
+        _, found = made.search(query, 2, params=parameters(1, Selection(made.ntotal, half).selector))
+    except RuntimeError as exc:
+        raise _unusable(factory, _first_line(exc)) from exc
+    if any(row >= 0 and not half[row] for row in found[0]):
+        raise _unusable(factory, "a filtered search found what the filter leaves out")
+
+
+def _unusable(factory: str, why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"The index kind {factory!r} cannot be used: {why}",
+        "A kind must search among some of its rows, for filters and deleted passages",
+        "Use another one, e.g. IVF1024,PQ96x4fs or HNSW16,SQ8; or leave --factory out",
+    )
+
+
+def _run(action: Callable[[], Any]) -> None:
+    try:
+        action()
+    except RuntimeError as exc:
+        raise InvalidArgumentError(
+            f"FAISS cannot build this index: {_first_line(exc)}",
+            "There must be enough vectors for what the factory string asks, e.g. for its lists",
+            "Use a smaller one, or leave --factory out",
+        ) from exc
+
+
+def _first_line(error: RuntimeError) -> str:
+    """What FAISS says, without the place in its source."""
+    return str(error).strip().splitlines()[0].rsplit("Error: ", maxsplit=1)[-1]

@@ -1,0 +1,223 @@
+"""Search over all vectors of one state of an index: big segments through FAISS, the others exactly, deleted rows never.
+
+Everything here is immutable once it is made: any number of threads may search it, while the next state, which takes
+over what did not change, is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsearch.errors import IndexDamagedError, InvalidArgumentError, NonFiniteVectorError
+from xsearch.ranking import order
+from xsearch.store.ann import AnnFile, AnnPart, open_ann
+from xsearch.store.exact import ExactPart
+from xsearch.store.selection import Selection
+from xsearch.store.vectors import IdMap, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors
+
+Selections = tuple[Selection, ...]
+
+
+class Part(Protocol):
+    """Some of the rows, and the means to search them."""
+
+    rows: int
+
+    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Rows]:
+        """For each query rows among which its ``k`` best are, in no order."""
+        ...
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """These rows, ``(n, dim) float32``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A part, its segments, its FAISS file if it has one, and where its rows begin among all."""
+
+    part: Part
+    segments: tuple[Segment, ...]
+    file: AnnFile | None
+    start: int
+
+
+class VectorSearcher:
+    """Search over the live rows of all segments.
+
+    Args:
+        index: the index's folder.
+        segments: in order of their passage ids.
+        ann_files: FAISS files of some of them.
+        deleted: ids that must not be found; sorted.
+        dim: of the vectors; counts where there is no segment.
+        before: the searcher of an earlier state, which stays usable; what did not change is taken over.
+    """
+
+    def __init__(
+        self,
+        index: Path,
+        segments: Sequence[Segment],
+        *,
+        ann_files: Sequence[AnnFile] = (),
+        deleted: PassageIds,
+        dim: int,
+        before: VectorSearcher | None = None,
+    ) -> None:
+        self._dim = dim
+        for segment in segments:
+            if segment.dim != dim:
+                raise _other_dimension(index, segment, dim)
+        self._placed = _parts(index, segments, {file.segment: file for file in ann_files}, dim, before)
+        self._ids = IdMap(segments)
+        live = np.ones(self._ids.rows, dtype=bool)
+        live[self._ids.rows_of(deleted)] = False
+        self._live = live
+        self._all = self._selections(live)
+        self._live_count = sum(selection.count for selection in self._all)
+
+    def __len__(self) -> int:
+        return self._live_count
+
+    def select(self, allowed: PassageIds) -> Selections:
+        """What :meth:`search` needs to search among these ids; those that are not in the index are passed over."""
+        mask = np.zeros_like(self._live)
+        mask[self._ids.rows_of(allowed)] = True
+        mask &= self._live
+        return self._selections(mask)
+
+    def search(self, queries: Vectors, k: int, *, among: Selections | None = None) -> list[Nearest]:
+        """The ``k`` best passages of each query, or as many as there are, in the total order of :mod:`xsearch.ranking`.
+
+        Args:
+            queries: ``(n, dim) float32, rows L2-normalised``.
+            k: at least 1.
+            among: from :meth:`select`; ``None`` for all.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self._dim:
+            raise InvalidArgumentError(
+                f"The query vectors have shape {queries.shape}",
+                f"They must have shape (n, {self._dim})",
+                "Encode the queries with the encoder that the index was built with",
+            )
+        if not np.isfinite(queries).all():
+            raise NonFiniteVectorError(
+                "A query vector holds NaN or infinity", "A vector must be finite", "Check the encoder's weights"
+            )
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        selections = self._all if among is None else among
+        found = [
+            (placed, placed.part.search(queries, k, selection))
+            for placed, selection in zip(self._placed, selections, strict=True)
+            if selection.count
+        ]
+        return [
+            self._nearest(query, [(placed, rows[place]) for placed, rows in found], k)
+            for place, query in enumerate(queries)
+        ]
+
+    def cosines(self, query: Vectors, passage_ids: PassageIds) -> Vectors:
+        """The scores of given passages, ``(n,) float32``, in their order; each must be in the index and not deleted.
+
+        Args:
+            query: ``(dim,) float32, L2-normalised``.
+        """
+        rows = self._ids.rows_of(passage_ids)
+        scores = np.empty(len(rows), dtype=np.float32)
+        for placed in self._placed:
+            here = (rows >= placed.start) & (rows < placed.start + placed.part.rows)
+            if here.any():
+                scores[here] = _cosines(placed.part.vectors(rows[here] - placed.start), query)
+        return scores
+
+    def _nearest(self, query: Vectors, found: Sequence[tuple[_Placed, Rows]], k: int) -> Nearest:
+        if not found:
+            return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        scores = np.concatenate([_cosines(placed.part.vectors(rows), query) for placed, rows in found])
+        ids = self._ids.ids_of(np.concatenate([rows + placed.start for placed, rows in found]))
+        best = order(scores, ids)[:k]
+        return Nearest(ids[best], scores[best])
+
+    def _selections(self, mask: NDArray[np.bool_]) -> Selections:
+        return tuple(
+            Selection(placed.part.rows, mask[placed.start : placed.start + placed.part.rows]) for placed in self._placed
+        )
+
+    def taken_over(self, segment: Segment, file: AnnFile) -> Part | None:
+        """The part of this segment behind this FAISS file, or ``None``."""
+        return next((one.part for one in self._placed if (one.segments, one.file) == ((segment,), file)), None)
+
+    def longest_exact(self, segments: Sequence[Segment]) -> ExactPart | None:
+        """The longest exact part whose segments are the first of these, or ``None``."""
+        parts = [one.part for one in self._placed if isinstance(one.part, ExactPart)]
+        found = [part for part in parts if part.segments == tuple(segments[: len(part.segments)])]
+        return max(found, key=lambda part: part.rows, default=None)
+
+
+def _parts(
+    index: Path,
+    segments: Sequence[Segment],
+    files: dict[int, AnnFile],
+    dim: int,
+    before: VectorSearcher | None,
+) -> tuple[_Placed, ...]:
+    """The segments as parts, in order: each with a FAISS file by itself, neighbours without one together."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if segment.number in files or not groups or groups[-1][-1].number in files:
+            groups.append([])
+        groups[-1].append(segment)
+    placed: list[_Placed] = []
+    start = 0
+    for group in groups:
+        file = files.get(group[0].number)
+        made: Sequence[tuple[Part, tuple[Segment, ...]]]
+        if file is None:
+            made = [(part, part.segments) for part in _exact_parts(index, group, dim, before)]
+        else:
+            known = before.taken_over(group[0], file) if before is not None else None
+            made = [
+                (
+                    known or AnnPart(RawVectors(index, group[0]), open_ann(index, file, dim), file.facts.reach),
+                    (group[0],),
+                )
+            ]
+        for part, theirs in made:
+            placed.append(_Placed(part, theirs, file, start))
+            start += part.rows
+    return tuple(placed)
+
+
+def _exact_parts(index: Path, segments: Sequence[Segment], dim: int, before: VectorSearcher | None) -> list[ExactPart]:
+    """Neighbouring segments as exact parts, each more than twice as large as the next: few, and seldom copied."""
+    parts: list[ExactPart] = []
+    known = before.longest_exact(segments) if before is not None else None
+    while known is not None:
+        parts.append(known)
+        segments = segments[len(known.segments) :]
+        known = before.longest_exact(segments) if before is not None and segments else None
+    if segments:
+        parts.append(ExactPart.read([RawVectors(index, segment) for segment in segments], dim))
+    while len(parts) > 1 and 2 * parts[-1].rows >= parts[-2].rows:
+        parts[-2:] = [parts[-2].joined(parts[-1])]
+    return parts
+
+
+def _cosines(vectors: Vectors, query: Vectors) -> Vectors:
+    """Row by row, so that a score does not depend on what else is scored with it; FAISS's last bits do."""
+    scores: Vectors = (vectors * query).sum(axis=1).clip(-1, 1)
+    return scores
+
+
+def _other_dimension(index: Path, segment: Segment, dim: int) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"The vector file {index / 'vectors' / segment.name} has {segment.dim} dimensions, not {dim}",
+        "All vectors of an index have as many as its encoder",
+        "Bring it in order with: xsearch repair NAME",
+    )

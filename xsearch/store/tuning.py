@@ -1,0 +1,198 @@
+"""Building the FAISS index of a segment: the fastest of the likely kinds, tuned until it finds what was asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xsearch.store.ann import TUNED_K, AnnFacts, AnnPart, Reach, search_parameters
+from xsearch.store.exact import ROUNDING
+from xsearch.store.kinds import (
+    OnRows,
+    check_selectors,
+    fill,
+    likely_factories,
+    lists_for,
+    make,
+    some_rows,
+    train,
+    training_rows,
+)
+from xsearch.store.selection import Selection, import_faiss
+from xsearch.store.vectors import READ_ROWS, HeldVectors, RawVectors, Rows, Vectors, VectorSource
+
+DEFAULT_RECALL = 0.95
+# Vectors of the segment that are looked for among all others. The recall of so many has a standard error of 0.5 points,
+# and is asked to lie that much above what was asked for.
+QUERIES = 500
+MARGIN = 0.005
+# Kinds are compared on so many rows, in lists as long as those of the whole.
+TRIAL_ROWS = 32_768
+TRIAL_QUERIES = 200
+CANDIDATES = (40, 80, 160, 320, 640, 1280)
+# Neighbouring efforts that are tried lie this far apart.
+EFFORT_STEP = 1.2
+TIMED_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asks of an index.
+
+    Attributes:
+        recall: share of the true ten nearest that a search must find.
+        factory: the kind of index, as a FAISS factory string; empty for the fastest of the likely ones.
+    """
+
+    recall: float = DEFAULT_RECALL
+    factory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A FAISS index that is ready to be written: its rows are those of the segment."""
+
+    index: Any
+    factory: str
+    reach: Reach
+    recall: float
+    queries_per_s: float
+    seconds: float
+
+    def facts(self, wanted: Wanted, size: int) -> AnnFacts:
+        """What the catalogue keeps; ``size`` is that of the file, in bytes."""
+        return AnnFacts(
+            effort=self.reach.effort,
+            candidates=self.reach.candidates,
+            recall_asked=wanted.recall,
+            recall=round(self.recall, 4),
+            queries_per_s=round(self.queries_per_s, 1),
+            bytes_per_passage=round(size / max(self.index.ntotal, 1), 1),
+            seconds=round(self.seconds, 1),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """Rows of a part as queries: all others are searched, and those that score as much as ``lowest`` are right."""
+
+    rows: Rows
+    queries: Vectors
+    lowest: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    reach: Reach
+    recall: float
+    seconds_a_query: float
+
+
+def build(raw: RawVectors, wanted: Wanted, *, on_rows: OnRows | None = None) -> Built:
+    """The FAISS index of a segment: chosen, trained, filled and tuned.
+
+    Args:
+        on_rows: called with the number of rows that were added since the last call.
+
+    Raises:
+        InvalidArgumentError: the kind that was asked for cannot be built.
+    """
+    began = time.perf_counter()
+    factory = wanted.factory or _fastest(raw, wanted.recall)
+    made = make(factory, raw.dim)
+    train(made, raw, training_rows(made, raw.rows))
+    fill(made, raw, on_rows=on_rows)
+    check_selectors(made, search_parameters(made), factory)
+    tuned = _tune(AnnPart(raw, made, Reach(1, 1)), _questions(raw, QUERIES), wanted.recall)
+    return Built(made, factory, tuned.reach, tuned.recall, 1 / tuned.seconds_a_query, time.perf_counter() - began)
+
+
+def _fastest(raw: RawVectors, recall: float) -> str:
+    """The likely kind that answers fastest at this recall, on a sample of the segment."""
+    sample = HeldVectors(raw.vectors(some_rows(raw.rows, TRIAL_ROWS, seed=1)))
+    questions = _questions(sample, TRIAL_QUERIES)
+    lists = max(4, round(sample.rows * lists_for(raw.rows) / raw.rows))
+    found: list[tuple[float, str]] = []
+    for factory in likely_factories(raw.rows, raw.dim):
+        made = make(factory.replace(f"IVF{lists_for(raw.rows)},", f"IVF{lists},"), raw.dim)
+        train(made, sample, np.arange(sample.rows))
+        fill(made, sample)
+        tuned = _tune(AnnPart(sample, made, Reach(1, 1)), questions, recall)
+        # What cannot reach the recall comes last, the nearest to it first.
+        found.append((tuned.seconds_a_query if tuned.recall >= recall else 1e6 - tuned.recall, factory))
+    return min(found)[1]
+
+
+def _questions(source: VectorSource, count: int) -> _Questions:
+    """Some rows, and the score of the tenth nearest of all others."""
+    faiss = import_faiss()
+    rows = some_rows(source.rows, count, seed=2)
+    queries = source.vectors(rows)
+    best = np.full((len(rows), TUNED_K), -np.inf, dtype=np.float32)
+    for start in range(0, source.rows, READ_ROWS):
+        stop = min(start + READ_ROWS, source.rows)
+        wanted = min(TUNED_K + 1, stop - start)
+        scores, found = faiss.knn(queries, source.read_range(start, stop), wanted, faiss.METRIC_INNER_PRODUCT)
+        scores[found + start == rows[:, None]] = -np.inf
+        best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :TUNED_K]
+    return _Questions(rows, queries, best[:, -1])
+
+
+def _tune(part: AnnPart, questions: _Questions, recall: float) -> _Tuned:
+    """The fastest reach that finds what is asked for, or the farthest."""
+    asked = min(1.0, recall + MARGIN)
+    ladder = _efforts(part.greatest_effort)
+    found: list[_Tuned] = []
+    farthest = _Tuned(Reach(0, 0), -1.0, 0.0)
+    for candidates in CANDIDATES:
+        efforts = ladder if found == [] else [effort for effort in ladder if effort <= found[-1].reach.effort]
+        widest = Reach(efforts[-1], candidates)
+        reached = _recall(part, questions, widest)
+        if reached < asked:
+            farthest = max(farthest, _Tuned(widest, reached, 0.0), key=lambda tuned: tuned.recall)
+            continue
+        # Recall grows with effort: the first that reaches far enough.
+        low, high = 0, len(efforts) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _recall(part, questions, Reach(efforts[middle], candidates)) >= asked else (
+                middle + 1, high)  # fmt: skip
+        reach = Reach(efforts[low], candidates)
+        if found and found[-1].reach.effort == reach.effort:
+            break
+        found.append(_Tuned(reach, _recall(part, questions, reach), _seconds(part, questions, reach)))
+    if found:
+        return min(found, key=lambda tuned: tuned.seconds_a_query)
+    return replace(farthest, seconds_a_query=_seconds(part, questions, farthest.reach))
+
+
+def _efforts(greatest: int) -> list[int]:
+    """Efforts from 1 to the greatest, each a fifth more than the one before."""
+    steps = round(math.log(max(greatest, 1), EFFORT_STEP))
+    return sorted({min(greatest, math.ceil(EFFORT_STEP**step)) for step in range(steps + 2)} | {greatest})
+
+
+def _recall(part: AnnPart, questions: _Questions, reach: Reach) -> float:
+    """Share of the ten nearest that are found."""
+    everything = Selection(part.rows, None)
+    met = 0
+    found = part.search(questions.queries, TUNED_K + 1, everything, reach=reach)
+    for row, query, rows, lowest in zip(questions.rows, questions.queries, found, questions.lowest, strict=True):
+        scores = part.vectors(rows[rows != row]) @ query
+        met += min(TUNED_K, int((scores >= lowest - ROUNDING).sum()))
+    return met / (TUNED_K * len(found))
+
+
+def _seconds(part: AnnPart, questions: _Questions, reach: Reach) -> float:
+    """Time a query in batches: the best of a few rounds, for the machine may be busy."""
+    everything = Selection(part.rows, None)
+    rounds = []
+    for _ in range(TIMED_ROUNDS):
+        began = time.perf_counter()
+        part.search(questions.queries, TUNED_K, everything, reach=reach)
+        rounds.append(time.perf_counter() - began)
+    return min(rounds) / len(questions.queries)
