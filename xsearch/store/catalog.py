@@ -1,16 +1,15 @@
 """The catalogue: documents, passages, segments and settings in one database, whose commit is the index's commit.
 
 Passage texts are not stored twice: a passage is a range of its document's text. Passage ids are handed out in order and
-never reused; a segment holds the vectors of consecutive ids. A deleted passage leaves its vector in its segment and its
+never reused; a segment holds the vectors of ascending ids. A deleted passage leaves its vector in its segment and its
 id in ``tombstones``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,11 +29,8 @@ from xsearch.store.postgres import (
     schema_size,
 )
 from xsearch.store.sqlite import sqlite_engine, sqlite_refusal, sqlite_url
-from xsearch.store.vectors import Segment
 
 CATALOG_FILE = "catalog.sqlite"
-# Ids in one IN (...) list; SQLite's default limit on variables is 32,766.
-IDS_AT_ONCE = 10_000
 # Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
 UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 # Without these a catalogue is of no use.
@@ -122,22 +118,6 @@ runs = sa.Table(
     sa.Column("finished", TEXT),
     sqlite_autoincrement=True,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PassageRow:
-    """A passage with its document's fields, as a hit needs them."""
-
-    passage_id: int
-    doc_id: str
-    lang: str
-    doc_lang: str
-    title: str
-    text: str
-    source: str
-    start: int
-    end: int
-    metadata: Mapping[str, Any]
 
 
 class Catalog:
@@ -279,17 +259,16 @@ def read_setting(connection: sa.Connection, key: str) -> Any:
     return None if value is None else json.loads(value)
 
 
+def read_settings(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of some settings in one query; ``None`` for those that are not there."""
+    rows = connection.execute(sa.select(settings.c.key, settings.c.value).where(settings.c.key.in_(keys)))
+    return dict.fromkeys(keys) | {row.key: json.loads(row.value) for row in rows}
+
+
 def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
     """Stores a JSON-serialisable value under a key."""
     connection.execute(settings.delete().where(settings.c.key == key))
     connection.execute(settings.insert().values(key=key, value=json.dumps(value)))
-
-
-def read_segments(connection: sa.Connection) -> list[Segment]:
-    """All segments, in order of their passage ids."""
-    names = ("number", "first_passage_id", "rows", "dim", "size", "sha256")
-    rows = connection.execute(sa.select(*(segments.c[name] for name in names)).order_by(segments.c.first_passage_id))
-    return [Segment(row.number, row.first_passage_id, row.rows, row.dim, row.size, row.sha256) for row in rows]
 
 
 def inserted_key(result: sa.CursorResult[Any]) -> int:
@@ -300,37 +279,20 @@ def inserted_key(result: sa.CursorResult[Any]) -> int:
     return int(keys[0])
 
 
+def any_of(connection: sa.Connection, column: sa.Column[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """That a column holds one of these values, however many; one statement with one parameter for all."""
+    if connection.dialect.name == "sqlite":
+        listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(sa.select(listed.c.value))
+    return column == sa.any_(sa.literal(list(values), sa.ARRAY(column.type)))
+
+
 def delete_documents(connection: sa.Connection, doc_keys: Sequence[int]) -> None:
     """Takes documents and their passages out; the passages' ids become tombstones."""
-    for some in _chunks(doc_keys):
-        gone = sa.select(passages.c.passage_id).where(passages.c.doc_key.in_(some))
-        connection.execute(tombstones.insert().from_select(["passage_id"], gone))
-        connection.execute(passages.delete().where(passages.c.doc_key.in_(some)))
-        connection.execute(documents.delete().where(documents.c.doc_key.in_(some)))
-
-
-def fetch_passages(connection: sa.Connection, passage_ids: Sequence[int]) -> dict[int, PassageRow]:
-    """Passages with their documents' fields, by id; ids that are not there are left out."""
-    length = passages.c.end - passages.c.start
-    query = sa.select(
-        passages.c.passage_id,
-        documents.c.doc_id,
-        passages.c.lang,
-        documents.c.lang.label("doc_lang"),
-        documents.c.title,
-        sa.func.substr(documents.c.text, passages.c.start + 1, length).label("passage_text"),
-        documents.c.source,
-        passages.c.start,
-        passages.c.end,
-        documents.c.metadata.label("document_metadata"),
-    ).join(documents, passages.c.doc_key == documents.c.doc_key)
-    found: dict[int, PassageRow] = {}
-    for some in _chunks(passage_ids):
-        for row in connection.execute(query.where(passages.c.passage_id.in_(some))):
-            found[row.passage_id] = PassageRow(*tuple(row))
-    return found
-
-
-def _chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[start : start + IDS_AT_ONCE]
+    if not doc_keys:
+        return
+    theirs = any_of(connection, passages.c.doc_key, doc_keys)
+    gone = sa.select(passages.c.passage_id).where(theirs)
+    connection.execute(tombstones.insert().from_select(["passage_id"], gone))
+    connection.execute(passages.delete().where(theirs))
+    connection.execute(documents.delete().where(any_of(connection, documents.c.doc_key, doc_keys)))
