@@ -1,0 +1,1 @@
+"""The engines of ``store.py``, a file a kind; each imports its library where it uses it."""
