@@ -14,6 +14,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from xsearch.store import archive as archive_module
 from xsearch.store import unpack
 from xsearch.store.archive import MANIFEST, export_archive
 from xsearch.store.catalog import CATALOG_FILE, open_catalog
+from xsearch.store.listing import delete_segments, insert_segment, read_segments
 from xsearch.store.unpack import import_archive
 
 HERE = Path(__file__).resolve().parents[2]
@@ -173,9 +175,10 @@ class TestExport:
             if len(calls) == 1:
                 vectors = copy / "vectors" / "000002.npy"
                 vectors.rename(vectors.with_name("000009.npy"))
-                with closing(sqlite3.connect(copy / CATALOG_FILE)) as connection:
-                    connection.execute("UPDATE segments SET number = 9 WHERE number = 2")
-                    connection.commit()
+                with open_catalog(copy / CATALOG_FILE).transaction() as connection:
+                    second = read_segments(connection)[1]
+                    delete_segments(connection, [2])
+                    insert_segment(connection, replace(second, number=9))
             return found
 
         monkeypatch.setattr(archive_module, "_listed", listed)
@@ -323,7 +326,7 @@ class TestRefused:
             ("CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM segments; END", "triggers or views"),
             ("CREATE VIEW v AS SELECT 1", "triggers or views"),
             ("DELETE FROM segments WHERE number = 2", "does not hold the files that its catalog.sqlite lists"),
-            ("UPDATE segments SET sha256 = 'other'", "does not hold the files that its catalog.sqlite lists"),
+            ("UPDATE segments SET sha256 = 'other'", "cannot be read"),
             ("DELETE FROM settings", "cannot be read"),
             ("DROP TABLE segments", "cannot be read"),
         ],

@@ -131,11 +131,13 @@ Examples:
 @index_dir_option
 def export(name: str, output: Path | None, index_dir: Path) -> None:
     """Write the documents of the index NAME as JSON lines, which ``xsearch index`` reads again."""
+    from xsearch.corpus.rows import SOURCE_FIELD
     from xsearch.index import Index
 
     with Index.open(index_path(name, index_dir)) as index, output_to(output) as out:
         for document in index:
             fields = {"_id": document.doc_id, "title": document.title, "text": document.text, "lang": document.lang}
+            fields[SOURCE_FIELD] = document.source
             extra = {key: value for key, value in document.metadata.items() if key not in fields}
             write_json({**fields, **extra}, out)
 

@@ -24,6 +24,8 @@ from xsearch.records import Document, Skipped
 TEXT_FIELDS = ("text", "document_text", "contents", "content", "body", "passage", "passage_text", "document", "doc")
 ID_FIELDS = ("_id", "id", "docid", "doc_id", "docno", "document_id", "passage_id", "pid")
 TITLE_FIELDS = ("title", "document_title", "doc_title", "headline")
+SOURCE_FIELD = "_source"
+"""Where a record comes from in truth, as ``xsearch export`` writes it; the file that it stands in otherwise."""
 LANG_FIELDS = ("lang", "language", "doc_lang", "language_code", "lang_code")
 
 LOOKAHEAD_ROWS = 50
@@ -164,7 +166,8 @@ def _document(row: Row, fields: Fields, table: Table, options: ReadOptions) -> D
             return skipped(f"the field {fields.doc_id!r} holds no id")
     lang = _words(row.cells.get(fields.lang)) if fields.lang else ""
     lang = (lang or options.lang) if options.lang_field else (options.lang or lang)
-    taken = {fields.text, fields.doc_id, fields.title, fields.lang}
+    source = _words(row.cells.get(SOURCE_FIELD))
+    taken = {fields.text, fields.doc_id, fields.title, fields.lang, *([SOURCE_FIELD] if source else [])}
     try:
         metadata = {
             clean(name): held
@@ -173,7 +176,7 @@ def _document(row: Row, fields: Fields, table: Table, options: ReadOptions) -> D
         }
     except RecursionError:
         return skipped("its metadata are nested too deeply")
-    return Document(str(doc_id), text, title, lang, table.source, metadata)
+    return Document(str(doc_id), text, title, lang, source or table.source, metadata)
 
 
 def _words(value: Any) -> str:

@@ -91,10 +91,7 @@ def split_text(text: str, title: str, *, lang: str, limits: PassageLimits, token
         title: counted into every passage.
         lang: BCP-47 tag; chooses the sentence rules.
     """
-    kept_title = title.strip()
-    title_tokens = len(token_spans([kept_title])[0]) if kept_title else 0
-    if title_tokens > (limits.target - limits.overhead) // TITLE_SHARE:
-        kept_title, title_tokens = "", 0
+    kept_title, title_tokens = _kept_title(title, limits, token_spans)
     fixed = limits.overhead + title_tokens
     spans = list(_pack(_units(text, lang, limits.target - fixed, token_spans), text, limits.target - fixed))
     texts = [with_title(kept_title, text[start:end]) for start, end in spans]
@@ -105,9 +102,21 @@ def split_text(text: str, title: str, *, lang: str, limits: PassageLimits, token
     return Split(pieces=tuple(pieces), title=kept_title)
 
 
+def encoded_title(title: str, *, limits: PassageLimits, token_spans: TokenSpans) -> str:
+    """The title that is encoded with each passage of a document; empty where it is too long for that."""
+    return _kept_title(title, limits, token_spans)[0]
+
+
 def with_title(title: str, text: str) -> str:
     """What is encoded for a passage: its document's title, a space, its text."""
     return f"{title} {text}" if title else text
+
+
+def _kept_title(title: str, limits: PassageLimits, token_spans: TokenSpans) -> tuple[str, int]:
+    """The title as it is encoded, and its tokens."""
+    kept = title.strip()
+    tokens = len(token_spans([kept])[0]) if kept else 0
+    return ("", 0) if tokens > (limits.target - limits.overhead) // TITLE_SHARE else (kept, tokens)
 
 
 def sentence_spans(text: str, lang: str) -> list[CharSpan]:
