@@ -27,7 +27,8 @@ READ = "passage_words w CROSS JOIN LATERAL (SELECT w.words[1:] AS words OFFSET 0
 # Between title and text, so that no phrase goes across.
 BREAK = 0
 
-TABLES = (
+TABLES = ("passage_words", "word_counts", "word_totals")
+STATEMENTS = (
     # title: how many of the words are of the title; they come first. size: words in all, without the break.
     "CREATE TABLE passage_words (passage_id bigint PRIMARY KEY, title integer NOT NULL, size integer NOT NULL, "
     "words bigint[] NOT NULL) WITH (toast_tuple_target = 8160)",
@@ -36,7 +37,6 @@ TABLES = (
     "CREATE INDEX passage_words_words ON passage_words USING gin (words)",
     "CREATE TABLE word_counts (word bigint PRIMARY KEY, passages bigint NOT NULL)",
     "CREATE TABLE word_totals (passages bigint NOT NULL, words bigint NOT NULL)",
-    "INSERT INTO word_totals VALUES (0, 0)",
 )
 
 Phrase = tuple[int, ...]
@@ -53,9 +53,22 @@ class _Term:
 
 
 def create_postgres_words(connection: sa.Connection) -> None:
-    """Makes the tables."""
-    for statement in TABLES:
+    """Makes the tables, empty, unless they are all there."""
+    if _are_there(connection):
+        return
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {', '.join(TABLES)}")
+    for statement in STATEMENTS:
         connection.exec_driver_sql(statement)
+    connection.exec_driver_sql("INSERT INTO word_totals VALUES (0, 0)")
+
+
+def empty_postgres_words(connection: sa.Connection) -> None:
+    """Takes all out of the tables that are there; readers that began before see what they saw."""
+    if not _are_there(connection):
+        return
+    for table in TABLES:
+        connection.exec_driver_sql(f"DELETE FROM {table}")
+    connection.exec_driver_sql("INSERT INTO word_totals VALUES (0, 0)")
 
 
 def add_postgres_words(connection: sa.Connection, rows: Iterable[tuple[int, str, str]]) -> None:
@@ -133,6 +146,11 @@ def word_hash(token: str) -> int:
     """A token's number: 64 bits of its BLAKE2b, signed, and not that of the break."""
     digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True) or 1
+
+
+def _are_there(connection: sa.Connection) -> bool:
+    found = ", ".join(f"to_regclass('{table}')" for table in TABLES)
+    return None not in connection.exec_driver_sql(f"SELECT {found}").one()
 
 
 def _phrase(term: Sequence[str]) -> Phrase:

@@ -9,13 +9,12 @@ from sqlalchemy.exc import DatabaseError
 
 from xsearch.store.catalog import documents, passages
 from xsearch.store.lexical import TABLE, add_words, create_words
+from xsearch.store.postgres_words import empty_postgres_words
 from xsearch.store.tokens import fts5_tokens
 from xsearch.text.segment import FTS5_TOKENIZE, segment
 
 # The tables that FTS5 keeps its own in.
 SHADOWS = ("data", "idx", "docsize", "config")
-# Those that PostgreSQL has in its place (xsearch.store.postgres_words).
-POSTGRES_TABLES = (TABLE, "word_counts", "word_totals")
 COPY = "checked_words"
 WORDS_AT_ONCE = 2_000
 # Passages, spread over all, whose words are looked up: FTS5's own check misses an index to its leaves that lacks some,
@@ -59,8 +58,7 @@ def renew_words(connection: sa.Connection, on_done: Callable[[int], None] = lamb
         _empty(connection)
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS main.{TABLE}")
     else:
-        for table in POSTGRES_TABLES:
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+        empty_postgres_words(connection)
     create_words(connection)
     count = 0
     for some in _words(connection):
