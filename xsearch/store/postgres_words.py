@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -142,6 +143,7 @@ def best_postgres_matches(
     return best
 
 
+@lru_cache(maxsize=2**17)
 def word_hash(token: str) -> int:
     """A token's number: 64 bits of its BLAKE2b, signed, and not that of the break."""
     digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
