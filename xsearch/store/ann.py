@@ -59,11 +59,11 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class AnnFacts:
-    """What was measured when a FAISS file was built, at k = 10, with vectors of the segment as queries.
+    """What was measured when a FAISS file was built, at k = 10, with queries made of the segment's vectors.
 
     Attributes:
         effort, candidates: see :class:`Reach`.
-        recall_asked, recall: share of the true ten nearest that are found; the queries themselves do not count.
+        recall_asked, recall: share of the true ten nearest that are found.
         queries_per_s: in batches, on the machine that built it.
         bytes_per_passage: of the FAISS file.
         seconds: for training, adding and tuning.

@@ -23,11 +23,10 @@ from xsearch.store.kinds import (
     training_rows,
 )
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, HeldVectors, RawVectors, Rows, Vectors, VectorSource
+from xsearch.store.vectors import READ_ROWS, HeldVectors, RawVectors, Vectors, VectorSource
 
 DEFAULT_RECALL = 0.95
-# Vectors of the segment that are looked for among all others. The recall of so many has a standard error of 0.5 points,
-# and is asked to lie that much above what was asked for.
+# The recall of so many queries has a standard error of 0.5 points, and is asked to lie that much above what was asked.
 QUERIES = 500
 MARGIN = 0.005
 # Kinds are compared on so many rows, in lists as long as those of the whole.
@@ -78,9 +77,8 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """Rows of a part as queries: all others are searched, and those that score as much as ``lowest`` are right."""
+    """Queries, and the score of the tenth nearest row to each: those that score as much are right."""
 
-    rows: Rows
     queries: Vectors
     lowest: Vectors
 
@@ -128,18 +126,24 @@ def _fastest(raw: RawVectors, recall: float) -> str:
 
 
 def _questions(source: VectorSource, count: int) -> _Questions:
-    """Some rows, and the score of the tenth nearest of all others."""
+    """Queries made of the corpus, each as far from all passages as a question is.
+
+    A query is the sum of two rows, less the mean of all. A row by itself is too easy a query: its nearest neighbours
+    lie in its own list. On a million vectors enlarged from 20,000 texts, rows reached a recall of 0.98 with 4 lists,
+    sums 0.76 and real questions 0.77.
+    """
     faiss = import_faiss()
-    rows = some_rows(source.rows, count, seed=2)
-    queries = source.vectors(rows)
-    best = np.full((len(rows), TUNED_K), -np.inf, dtype=np.float32)
+    firsts, seconds = (source.vectors(some_rows(source.rows, count, seed=seed)) for seed in (2, 3))
+    middle = source.vectors(some_rows(source.rows, 20 * count, seed=4)).mean(axis=0)
+    queries = firsts + np.random.default_rng(5).permutation(seconds) - middle
+    queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-6)
+    best = np.full((len(queries), TUNED_K), -np.inf, dtype=np.float32)
     for start in range(0, source.rows, READ_ROWS):
         stop = min(start + READ_ROWS, source.rows)
-        wanted = min(TUNED_K + 1, stop - start)
-        scores, found = faiss.knn(queries, source.read_range(start, stop), wanted, faiss.METRIC_INNER_PRODUCT)
-        scores[found + start == rows[:, None]] = -np.inf
+        wanted = min(TUNED_K, stop - start)
+        scores, _ = faiss.knn(queries, source.read_range(start, stop), wanted, faiss.METRIC_INNER_PRODUCT)
         best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :TUNED_K]
-    return _Questions(rows, queries, best[:, -1])
+    return _Questions(queries, best[:, -1])
 
 
 def _tune(part: AnnPart, questions: _Questions, recall: float) -> _Tuned:
@@ -178,11 +182,10 @@ def _efforts(greatest: int) -> list[int]:
 
 def _recall(part: AnnPart, questions: _Questions, reach: Reach) -> float:
     """Share of the ten nearest that are found."""
-    everything = Selection(part.rows, None)
+    found = part.search(questions.queries, TUNED_K, Selection(part.rows, None), reach=reach)
     met = 0
-    found = part.search(questions.queries, TUNED_K + 1, everything, reach=reach)
-    for row, query, rows, lowest in zip(questions.rows, questions.queries, found, questions.lowest, strict=True):
-        scores = part.vectors(rows[rows != row]) @ query
+    for query, rows, lowest in zip(questions.queries, found, questions.lowest, strict=True):
+        scores = part.vectors(rows) @ query
         met += min(TUNED_K, int((scores >= lowest - ROUNDING).sum()))
     return met / (TUNED_K * len(found))
 
