@@ -35,7 +35,8 @@ from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
 
 if TYPE_CHECKING:
-    from xsearch.ingest import DuplicatePolicy, IndexingRun, IngestReport
+    from xsearch.ingest import DuplicatePolicy, IngestReport
+    from xsearch.run import IndexingRun
 
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
@@ -171,36 +172,46 @@ class Index:
             )
 
     @contextmanager
-    def run(self, sources: Sequence[str] = (), *, passage_tokens: int | None = None) -> Iterator[IndexingRun]:
+    def run(
+        self, sources: Sequence[str] = (), *, passage_tokens: int | None = None, encode: bool = True
+    ) -> Iterator[IndexingRun]:
         """A run that writes; nobody else can until the block is left. Left by an error, it counts as interrupted.
 
         Args:
             sources: where the documents come from; a later run over the same takes up an interrupted one.
             passage_tokens: refused where the index was built with another number.
+            encode: ``False`` where all documents come with their vectors; no encoder is loaded then.
 
         Raises:
             IndexLockedError: somebody else is writing.
             SettingsMismatchError: the index holds passages of another length.
         """
         self.check_passage_tokens(passage_tokens)
-        encoder = self.encoder
+        encoder = (self.encoder, _limits(self.encoder, self.passage_tokens)) if encode else None
         # Taking in needs splitting and language detection, which a search does not wait for.
-        from xsearch.ingest import IndexingRun
+        from xsearch.run import IndexingRun
 
         with open_writer(self._path, self._catalog, [storable(source) for source in sources]) as writer:
-            yield IndexingRun(writer, encoder, _limits(encoder, self.passage_tokens))
+            yield IndexingRun(writer, encoder, dim=self.fingerprint.dim)
             writer.finish()
 
-    def add(self, documents: Iterable[Document], *, on_duplicate: DuplicatePolicy | str = "replace") -> IngestReport:
+    def add(
+        self, documents: Iterable[Document], *, vectors: Any = None, on_duplicate: DuplicatePolicy | str = "replace"
+    ) -> IngestReport:
         """Takes in documents: new ids are added, known ids with another text are replaced, the rest is left alone.
 
         Args:
+            vectors: one of each document, which is then one passage, neither split nor encoded: an array ``(n, dim)``,
+                memory-mapped too, or an iterable of such arrays or of single vectors. They must be of the index's
+                encoder, of which only their size can tell; they are normalised here.
             on_duplicate: what to do with an id that comes twice: ``replace``, ``skip`` or ``error``.
 
         Raises:
             IndexLockedError: somebody else is writing.
             DuplicateDocumentError: an id came twice and the policy is ``error``; what came before is committed.
-            InvalidArgumentError: something is no document, or one that cannot be stored; what came before is committed.
+            InvalidArgumentError: something is no document, or one that cannot be stored, or vectors are of another size
+                or number; what came before is committed.
+            NonFiniteVectorError: a vector holds NaN or infinity, or is all zero; what came before is committed.
         """
         policy = _policy(on_duplicate)
         if isinstance(documents, Document):
@@ -209,8 +220,8 @@ class Index:
                 "It must be a list of documents",
                 "Pass [document]",
             )
-        with self.run() as run:
-            return run.add(documents, on_duplicate=policy)
+        with self.run(encode=vectors is None) as run:
+            return run.add(documents, vectors=vectors, on_duplicate=policy)
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Deletes documents from every later answer; returns how many there were."""

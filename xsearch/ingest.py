@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -14,9 +14,9 @@ from xsearch.encoder.protocol import Encoder, Vectors, unit_vectors, unreadable
 from xsearch.errors import DuplicateDocumentError, EncoderError, InvalidArgumentError, ReadError
 from xsearch.prepare import prepare, storable_document, text_hash
 from xsearch.records import Document
-from xsearch.store.catalog import storable
 from xsearch.store.checksums import record_hash
-from xsearch.store.writer import Interrupted, Prepared, Pruned, Stored, Writer
+from xsearch.store.rows import Prepared
+from xsearch.store.writer import Stored, Writer
 from xsearch.text.passages import PassageLimits, with_title
 
 # Documents looked at together, and how many characters of them at most: what is held in memory.
@@ -96,46 +96,6 @@ class IngestOptions:
     limits: PassageLimits
     on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE
     origin: str = ""
-
-
-class IndexingRun:
-    """A run that writes to an index and holds it for itself; from ``Index.run``.
-
-    Attributes:
-        interrupted: the earlier run over the same sources that this one takes up, where there was one.
-    """
-
-    def __init__(self, writer: Writer, encoder: Encoder, limits: PassageLimits) -> None:
-        self._writer = writer
-        self._encoder = encoder
-        self._limits = limits
-        self.interrupted: Interrupted | None = writer.interrupted
-
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        origin: str = "",
-        on_duplicate: DuplicatePolicy = DuplicatePolicy.REPLACE,
-        on_done: OnDone | None = None,
-    ) -> IngestReport:
-        """Takes in documents; unchanged ones are not encoded again.
-
-        Args:
-            origin: the SOURCE they come under, one of those that the run was opened with.
-            on_duplicate: what to do with an id met before in this run.
-            on_done: called with the number of documents that are dealt with since the last call.
-        """
-        options = IngestOptions(self._limits, on_duplicate=on_duplicate, origin=storable(origin))
-        return ingest(documents, self._writer, self._encoder, options, on_done=on_done)
-
-    def prune(self, unreadable: Collection[str] = ()) -> Pruned:
-        """Deletes documents that came under this run's sources before and were not met now.
-
-        Args:
-            unreadable: files and folders that could not be read; the documents from there may be there still, and stay.
-        """
-        return self._writer.prune(unreadable)
 
 
 def ingest(

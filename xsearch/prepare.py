@@ -10,7 +10,7 @@ from xsearch.encoder.protocol import Encoder
 from xsearch.errors import InvalidArgumentError
 from xsearch.records import Document, Passage
 from xsearch.store.catalog import storable
-from xsearch.store.writer import Prepared
+from xsearch.store.rows import Prepared
 from xsearch.text.language import detect
 from xsearch.text.normalise import content_hash
 from xsearch.text.passages import PassageLimits, split_text

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.backends import SQLITE_ONLY
 from tests.fakes import FakeEncoder, numbered
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError, XsearchError
 from xsearch.index import Index
@@ -20,22 +21,21 @@ from xsearch.records import Document
 from xsearch.store import sqlite
 from xsearch.store.catalog import (
     CATALOG_FILE,
-    IDS_AT_ONCE,
     SCHEMA_VERSION,
     Catalog,
     create_catalog,
     delete_documents,
     documents,
-    fetch_passages,
     open_catalog,
     passages,
-    read_segments,
     read_setting,
     segments,
     storable,
     tombstones,
     write_setting,
 )
+from xsearch.store.listing import read_segments
+from xsearch.store.location import make_catalog
 
 OPERATIONS: dict[str, Callable[[Index], object]] = {
     "search": lambda index: index.search("word3 part1", k=3),
@@ -52,9 +52,8 @@ OPERATIONS: dict[str, Callable[[Index], object]] = {
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    create_catalog(tmp_path / CATALOG_FILE, {"fruit": "apple"})
-    return open_catalog(tmp_path / CATALOG_FILE)
+def catalog(tmp_path: Path, catalog_url: str | None) -> Catalog:
+    return make_catalog(tmp_path, {"fruit": "apple"}, catalog_url)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +82,7 @@ class TestNew:
             assert read_setting(connection, "nothing") is None
             assert read_segments(connection) == []
 
+    @SQLITE_ONLY
     def test_only_the_finished_file_is_left(self, catalog: Catalog, tmp_path: Path) -> None:
         assert [file.name for file in tmp_path.iterdir()] == [CATALOG_FILE]
 
@@ -108,6 +108,7 @@ class TestNew:
         assert [file.name for file in folder.iterdir()] == [CATALOG_FILE]
         assert [file.name for file in tmp_path.iterdir()] == [name]
 
+    @SQLITE_ONLY
     def test_the_way_sqlite_is_used(self, catalog: Catalog) -> None:
         """Pitfall 7: a log beside the database, so that readers and the writer do not wait, and commits that last."""
         with catalog.reading() as connection:
@@ -141,6 +142,7 @@ class TestTransactions:
         with pytest.raises(IndexDamagedError):
             open_catalog(tmp_path / CATALOG_FILE).snapshot()
 
+    @SQLITE_ONLY
     def test_locked_for_too_long(self, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Pitfall 7: our error, which says what to do, and not "database is locked"."""
         monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
@@ -155,6 +157,7 @@ class TestTransactions:
             with catalog.reading() as connection:
                 assert read_setting(connection, "fruit") == "apple"
 
+    @SQLITE_ONLY
     def test_a_folder_that_cannot_be_written(self, catalog: Catalog, tmp_path: Path) -> None:
         """As on a file system mounted read-only. (Permissions do not stop root, so SQLite itself is told.)"""
         url = f"sqlite+pysqlite:///file:{tmp_path / CATALOG_FILE}?immutable=1&mode=ro&uri=true"
@@ -173,27 +176,6 @@ class TestTransactions:
 
 
 class TestRows:
-    def test_fetch_more_than_sqlite_takes_at_once(self, catalog: Catalog) -> None:
-        count = IDS_AT_ONCE + 5
-        with catalog.transaction() as connection:
-            connection.execute(documents.insert(), [self._document(1, "0123456789" * 10)])
-            rows = [self._passage(number, 1, number % 90, number % 90 + 10) for number in range(1, count + 1)]
-            connection.execute(passages.insert(), rows)
-        with catalog.reading() as connection:
-            found = fetch_passages(connection, [*range(1, count + 1), 999_999])
-        assert sorted(found) == list(range(1, count + 1))
-        assert found[count].text == ("0123456789" * 10)[count % 90 : count % 90 + 10]
-
-    def test_passages_are_cut_by_code_points(self, catalog: Catalog) -> None:
-        text = "a😀é中e\u0301👩‍👩‍👧 ع" * 3
-        with catalog.transaction() as connection:
-            connection.execute(documents.insert(), [self._document(1, text)])
-            cuts = [(start, end) for start in range(0, len(text), 3) for end in range(start, len(text), 4)]
-            connection.execute(passages.insert(), [self._passage(n, 1, *cut) for n, cut in enumerate(cuts)])
-        with catalog.reading() as connection:
-            found = fetch_passages(connection, range(len(cuts)))
-        assert [found[n].text for n in range(len(cuts))] == [text[start:end] for start, end in cuts]
-
     def test_deleting_leaves_tombstones(self, catalog: Catalog) -> None:
         with catalog.transaction() as connection:
             connection.execute(documents.insert(), [self._document(key, "text") for key in (1, 2, 3)])

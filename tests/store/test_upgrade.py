@@ -18,7 +18,8 @@ from xsearch.errors import IndexDamagedError, StoreError
 from xsearch.index import Index
 from xsearch.records import Document
 from xsearch.store import upgrade as upgrade_module
-from xsearch.store.catalog import CATALOG_FILE, open_catalog, read_segments, read_setting
+from xsearch.store.catalog import CATALOG_FILE, open_catalog, read_setting
+from xsearch.store.listing import read_segments
 from xsearch.store.migrations import SCHEMA_VERSION
 from xsearch.store.upgrade import copy_catalog, upgrade
 from xsearch.text.segment import FTS5_TOKENIZE
@@ -140,12 +141,14 @@ def test_readers_change_nothing(built: Path, old: Path, version: int) -> None:
 
 def test_readers_need_no_writable_catalogue(old: Path) -> None:
     """As on a file system mounted read-only. (Permissions do not stop root, so SQLite itself is told.)"""
-    from xsearch.store.catalog import Catalog, fetch_passages
+    from xsearch.store.catalog import Catalog
+    from xsearch.store.hits import fetch_passages
 
     url = f"sqlite+pysqlite:///file:{old / CATALOG_FILE}?immutable=1&mode=ro&uri=true"
-    with Catalog(url, place="the catalogue").reading() as connection:
+    catalog = Catalog(url, place="the catalogue")
+    with catalog.reading() as connection:
         assert sum(segment.rows for segment in read_segments(connection)) == 56
-        assert fetch_passages(connection, [5])[5].text.startswith("word")
+        assert fetch_passages(catalog, connection, [5])[5].text.startswith("word")
 
 
 def test_the_first_writer_brings_it_up_to_date(

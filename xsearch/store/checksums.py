@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +16,30 @@ from xsearch.text.normalise import content_hash
 READ_ROWS = 100
 # Catalogues of the first version have no checksums of texts until a writer opens them, and then of new documents only.
 CHECKSUMS_SINCE = 2
+# Made once: json.dumps makes one for each call.
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
+
+class Shown(NamedTuple):
+    """What a hit shows of a passage and stays as it is for as long as the passage does."""
+
+    passage_id: int
+    doc_id: str
+    lang: str
+    doc_lang: str
+    title: str
+    start: int
+    end: int
+    text: str
+
+
+def passage_checksum(shown: Shown) -> int:
+    """The first 8 bytes of a SHA-256 over what a hit shows, as a signed integer."""
+    passage_id, doc_id, lang, doc_lang, title, start, end, text = shown
+    lengths = f"{passage_id} {start} {end} {len(doc_id)} {len(lang)} {len(doc_lang)} {len(title)} "
+    # Damage may have left half of a character.
+    data = f"{lengths}{doc_id}{lang}{doc_lang}{title}{text}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
 
 
 def text_checksum(*, doc_id: str, lang: str, title: str, text: str) -> str:
@@ -22,17 +47,19 @@ def text_checksum(*, doc_id: str, lang: str, title: str, text: str) -> str:
 
     Unlike :func:`~xsearch.text.normalise.content_hash` it is of the very characters: offsets count them.
     """
-    digest = hashlib.sha256()
-    for field in (doc_id, lang, title, text):
-        data = field.encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+    fields = [field.encode() for field in (doc_id, lang, title, text)]
+    parts = [part for data in fields for part in (len(data).to_bytes(8, "big"), data)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def record_hash(document: Document) -> str:
     """A hash of what is stored of a document beside what its vectors depend on."""
-    return _record_hash(document.source, dict(document.metadata))
+    return record_hash_of(document.source, dict(document.metadata))
+
+
+def record_hash_of(source: str, metadata: object) -> str:
+    """:func:`record_hash` of a document's source and metadata."""
+    return content_hash(source, _SORTED.encode(metadata))
 
 
 def check_catalog(catalog: Catalog) -> None:
@@ -43,10 +70,6 @@ def check_catalog(catalog: Catalog) -> None:
     """
     _check_database(catalog)
     _check_documents(catalog)
-
-
-def _record_hash(source: str, metadata: object) -> str:
-    return content_hash(source, json.dumps(metadata, sort_keys=True, ensure_ascii=False))
 
 
 def _check_database(catalog: Catalog) -> None:
@@ -93,7 +116,7 @@ def _check_documents(catalog: Catalog) -> None:
             checksum = text_checksum(doc_id=doc_id, lang=lang, title=title, text=text)
             if row.checksum not in (None, checksum):
                 raise catalog.damaged(f"holds the document {row.doc_id!r} with another text, title or language")
-            if row.record_hash != _record_hash(source, row.document_metadata):
+            if row.record_hash != record_hash_of(source, row.document_metadata):
                 raise catalog.damaged(f"holds the document {row.doc_id!r} with another source or other metadata")
             if row.reaches_out:
                 raise catalog.damaged(f"holds a passage that reaches out of its document {row.doc_id!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from xsearch.store.fields import compact_json
 
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
+# Of rows that one INSERT puts in: SQLite takes at least 32,766 values.
+INSERT_ROWS = 2_000
+# Of the database that a writer holds in memory, in KiB: the index over ids of a million documents.
+WRITER_CACHE_KIB = 65_536
 
 
 def sqlite_url(file: Path, mode: str) -> str:
@@ -47,9 +52,30 @@ def sqlite_engine(url: str) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("xsearch_writes", False)
+        if writes:
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Puts rows into a table, of SQLite or of another database; values are what the driver takes, JSON is text.
+
+    In SQLite many rows go in with one statement: the driver lets other threads run while a statement does, and with one
+    for each row it would wait for them after each.
+    """
+    names = ", ".join(f'"{column}"' for column in columns)
+    if connection.dialect.name != "sqlite":
+        if rows:
+            places = ", ".join(["%s"] * len(columns))
+            connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", list(rows))
+        return
+    places = f"({', '.join('?' * len(columns))})"
+    for start in range(0, len(rows), INSERT_ROWS):
+        some = rows[start : start + INSERT_ROWS]
+        values = tuple(value for row in some for value in row)
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {', '.join([places] * len(some))}", values)
 
 
 def sqlite_refusal(exc: DBAPIError, place: str) -> StoreError | None:

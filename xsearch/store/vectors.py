@@ -38,6 +38,7 @@ HALF_BITS = np.array(0x8FFFFFFF, dtype=np.uint32).view(np.int32)[()]
 PassageIds = NDArray[np.int64]
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+Halves = NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ def runs_of(passage_ids: PassageIds) -> bytes:
     return np.stack([starts, passage_ids[starts]], axis=1).astype("<i8").tobytes()
 
 
-def write_segment(index: Path, number: int, runs: bytes, shape: tuple[int, int], blocks: Iterable[Vectors]) -> Segment:
+def write_segment(
+    index: Path, number: int, runs: bytes, shape: tuple[int, int], blocks: Iterable[Vectors | Halves]
+) -> Segment:
     """Puts vectors on disk for good, and returns what the catalogue has to say of them.
 
     Args:

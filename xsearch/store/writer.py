@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, writer_lock
 from xsearch.store.listing import insert_segment, next_file_number, note_file_number, read_segments
 from xsearch.store.rows import Keys, Prepared, Rows, insert_rows, make_rows
 from xsearch.store.upgrade import upgrade
-from xsearch.store.vectors import VECTORS_FOLDER, Vectors, consecutive, write_segment
+from xsearch.store.vectors import VECTORS_FOLDER, Halves, Vectors, consecutive, write_segment
 
 NEXT_DOC_KEY = "next_doc_key"
 
@@ -109,15 +109,16 @@ class Writer:
             vectors: ``(passages of the batch, dim) float32``, in order.
         """
         rows = make_rows(batch, self.next_keys(), self.run_id)
-        self.write_rows(rows, vectors, replaced=self.stored([item.document.doc_id for item in batch]).values())
+        known = self.stored([item.document.doc_id for item in batch])
+        self.write_rows(rows, vectors, replaced=[item.doc_key for item in known.values()])
 
-    def write_rows(self, rows: Rows, vectors: Vectors, *, replaced: Iterable[Stored] = ()) -> None:
+    def write_rows(self, rows: Rows, vectors: Vectors | Halves, *, replaced: Sequence[int]) -> None:
         """Adds documents with their vectors in place of others, in one commit.
 
         Args:
             rows: with keys that follow those of all that was written before.
-            vectors: ``(passages of the rows, dim) float32``, in order.
-            replaced: what goes.
+            vectors: ``(passages of the rows, dim)`` float32 or float16, in order.
+            replaced: keys of the documents that go.
         """
         first, count = rows.first.passage_id, len(rows.passages)
         if count != len(vectors):
@@ -135,7 +136,7 @@ class Writer:
             )
         segment = write_segment(self._index, number, consecutive(first), vectors.shape, [vectors]) if count else None
         with self._catalog.transaction() as connection:
-            delete_documents(connection, [item.doc_key for item in replaced])
+            delete_documents(connection, replaced)
             if segment is not None:
                 insert_segment(connection, segment)
                 note_file_number(connection, number)
