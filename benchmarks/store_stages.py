@@ -86,8 +86,7 @@ def tune(setup: Setup, engines: Sequence[str]) -> None:
     for engine in engines:
         notes = Notebook(setup.folder, engine)
         if notes.ready("build") and not notes.has("tune"):
-            searches = {name_of(only): _guarded(partial(_tune, engine, setup, only)) for only in SEARCHES}
-            notes.note("tune", searches)
+            notes.note("tune", _tune(engine, setup))
 
 
 def query(setup: Setup, engines: Sequence[str], rounds: int = ROUNDS) -> None:
@@ -187,11 +186,25 @@ def _build(engine: str, setup: Setup, settings: Numbers) -> Numbers:
     return built
 
 
-def _tune(engine: str, setup: Setup, only: Filter | None) -> Numbers:
-    with EngineProcess(engine, setup) as process:
-        process.ask("open", folder=index_folder(setup, engine))
-        effort, recall = _least(process, only)
-    return {"effort": effort, "recall": recall, "reached": recall >= TARGET}
+def _tune(engine: str, setup: Setup) -> Numbers:
+    """The effort for each search; one at which the process fails is noted as such, and the next get a new process."""
+    found: Numbers = {}
+    waiting = list(SEARCHES)
+    while waiting:
+        with EngineProcess(engine, setup) as process:
+            failed = _guarded(partial(_tune_these, process, setup, waiting, found))
+        if failed:
+            found[name_of(waiting.pop(0))] = failed
+    return found
+
+
+def _tune_these(process: EngineProcess, setup: Setup, waiting: list[Filter | None], found: Numbers) -> Numbers:
+    """Takes each search off the list when it is done."""
+    process.ask("open", folder=index_folder(setup, process.name))
+    while waiting:
+        effort, recall = _least(process, waiting[0])
+        found[name_of(waiting.pop(0))] = {"effort": effort, "recall": recall, "reached": recall >= TARGET}
+    return {}
 
 
 def _least(process: EngineProcess, only: Filter | None) -> tuple[Numbers, float]:

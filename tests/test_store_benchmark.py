@@ -217,6 +217,34 @@ def test_an_engine_that_takes_too_long_or_ends_is_named(
         engine.ask("sleep")
 
 
+def test_a_search_at_which_an_engine_fails_is_noted_and_the_others_are_tuned(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    asked = json.loads(line)\n"
+        "    if asked['do'] == 'efforts': answer = [{'ef': ef} for ef in range(10)]\n"
+        "    elif asked['do'] == 'recall':\n"
+        "        if asked['only'] and asked['only']['name'] == 'year1': raise SystemExit('no memory')\n"
+        "        answer = {'recall': asked['effort']['ef'] / (6 if asked['only'] is None else 60)}\n"
+        "    else: answer = {}\n"
+        "    print(json.dumps(answer), flush=True)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(modules["process"], "WORKER", script)
+    setup = modules["process"].Setup(tmp_path, 100, limit_s=60.0, peers_python=sys.executable)
+    notes = modules["stages"].Notebook(setup.folder, "hnswlib")
+    notes.note("build", {"seconds": 1.0})
+    modules["stages"].tune(setup, ["hnswlib", "usearch"])
+    tuned = modules["stages"].Notebook(setup.folder, "hnswlib").numbers["tune"]
+    assert tuned["all"] == {"effort": {"ef": 6}, "recall": 1.0, "reached": True}
+    assert tuned["year10"] == {"effort": {"ef": 9}, "recall": 0.15, "reached": False} == tuned["lang"]
+    assert tuned["year1"] == {"failed": "hnswlib ended while it should recall: no memory"}
+    assert not modules["stages"].Notebook(setup.folder, "usearch").has("tune")
+
+
 def test_a_stage_that_was_run_is_kept(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     notes = modules["stages"].Notebook(tmp_path / "rows-5", "hnswlib")
     notes.note("choose", {"settings": {"M": 8}})
@@ -275,3 +303,40 @@ def test_growth_is_reported_and_drawn(modules: dict[str, ModuleType], tmp_path: 
     before = drawn.read_bytes()
     modules["report"].plot(points, drawn)
     assert drawn.read_bytes() == before
+
+
+def test_xsearch_and_faiss_from_vectors_to_report(
+    modules: dict[str, ModuleType], work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    chance = np.random.default_rng(6)
+    for name, count in (("base.npy", TEXTS), ("queries.npy", 40)):
+        made = chance.standard_normal((count, 384))
+        np.save(work / name, (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float16))
+    store = importlib.import_module("store")
+    for name in ("BATCH_S", "SINGLE_S", "TRIAL_S"):
+        monkeypatch.setattr(modules["stages"], name, 0.01)
+    output = work / "store.json"
+    arguments = ["--work", str(work), "--rows", "400", "--engines", "xsearch,faiss", "--rounds", "1", "-o", str(output)]
+    store.main(arguments)
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert found["vectors"]["filters"]["year10"] == "year >= 2015"
+    engines = found["rows"]["400"]
+    for name in ("xsearch", "faiss"):
+        searches = engines[name]["query"]["searches"]
+        # So few rows are searched exactly, and a filter leaves less than ten of them.
+        assert {search: measured["recall"] for search, measured in searches.items()} == {
+            "all": 1.0, "year10": 1.0, "year1": 1.0, "lang": 1.0,
+        }  # fmt: skip
+        assert all(search["queries_per_s"] > 0 and search["p99_ms"] >= search["p50_ms"] for search in searches.values())
+    assert engines["xsearch"]["whole"]["hits"] == 10
+    assert engines["xsearch"]["ingest"]["passages"] == 400
+    assert engines["xsearch"]["overhead"] == {"failed": "the index has no FAISS file: it is searched exactly"}
+    assert [point["rows"] for point in found["growth"]] == [400]
+    # All is there, so nothing is measured again.
+    before = (work / "rows-400" / "xsearch.json").read_bytes()
+    store.main(arguments)
+    assert (work / "rows-400" / "xsearch.json").read_bytes() == before
+    with pytest.raises(SystemExit):
+        store.main([*arguments, "--engines", "xsearch,elastic"])
+    assert "elastic: none of xsearch, faiss" in capsys.readouterr().err
