@@ -52,6 +52,11 @@ def insert_segment(connection: sa.Connection, segment: Segment) -> None:
 def delete_segments(connection: sa.Connection, numbers: Sequence[int]) -> None:
     """Takes segments out, and the FAISS files that are made from them."""
     connection.execute(segments.delete().where(segments.c.number.in_(numbers)))
+    delete_ann_files(connection, numbers)
+
+
+def delete_ann_files(connection: sa.Connection, numbers: Sequence[int]) -> None:
+    """Takes out the FAISS files that are made from these segments."""
     for file in read_ann_files(connection):
         if file.segment in numbers:
             connection.execute(ann.delete().where(ann.c.number == file.number))

@@ -203,6 +203,11 @@ class RawVectors:
         scaled *= HALF_SCALE
         return scaled
 
+    def half_rows(self, rows: Rows) -> Halves:
+        """These rows as they are on disk, ``(n, dim) float16``."""
+        self._check_rows(rows)
+        return self.halves[rows]
+
     def scores(self, rows: Rows, query: Vectors, scratch: Scratch) -> Vectors:
         """Inner products of these rows with a query, ``(n,) float32``; their last bits depend on the company."""
         self._check_rows(rows)
@@ -284,16 +289,18 @@ class IdMap:
         """The ids of all rows, ascending."""
         return self.ids_of(np.arange(self.rows))
 
+    def holds(self, ids: PassageIds) -> NDArray[np.bool_]:
+        """Which of these ids are in some segment."""
+        if not len(ids) or not self.rows:
+            return np.zeros(len(ids), dtype=bool)
+        run = np.searchsorted(self._first_ids, ids, side="right") - 1
+        return (run >= 0) & (ids - self._first_ids[run] < self._lengths[run])
+
     def rows_of(self, ids: PassageIds) -> Rows:
         """The rows of those of these ids that are in some segment, in their order."""
-        if not len(ids) or not self.rows:
-            return np.empty(0, dtype=np.int64)
+        ids = ids[self.holds(ids)]
         run = np.searchsorted(self._first_ids, ids, side="right") - 1
-        known = run >= 0
-        run, ids = run[known], ids[known]
-        offsets = ids - self._first_ids[run]
-        inside = offsets < self._lengths[run]
-        rows: Rows = self._first_rows[run[inside]] + offsets[inside]
+        rows: Rows = self._first_rows[run] + ids - self._first_ids[run]
         return rows
 
 

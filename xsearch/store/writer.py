@@ -23,11 +23,13 @@ from xsearch.store.catalog import (
     write_setting,
 )
 from xsearch.store.checksums import record_hash
-from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, writer_lock
-from xsearch.store.listing import insert_segment, next_file_number, note_file_number, read_segments
+from xsearch.store.files import writer_lock
+from xsearch.store.generation import note_change
+from xsearch.store.listing import insert_segment, next_file_number, note_file_number
+from xsearch.store.merge import OnStage, remove_unlisted, settle
 from xsearch.store.rows import Keys, Prepared, Rows, insert_rows, make_rows
 from xsearch.store.upgrade import upgrade
-from xsearch.store.vectors import VECTORS_FOLDER, Halves, Vectors, consecutive, write_segment
+from xsearch.store.vectors import Halves, Vectors, consecutive, write_segment
 
 NEXT_DOC_KEY = "next_doc_key"
 
@@ -71,7 +73,7 @@ class Writer:
         self._catalog = catalog
         self._sources = list(sources)
         upgrade(index, catalog)
-        self._sweep()
+        remove_unlisted(index, catalog)
         with catalog.transaction() as connection:
             self.interrupted = _interrupted(connection, self._sources)
             # Unfinished runs over these sources are followed up by this one; what they wrote is in the index.
@@ -143,7 +145,7 @@ class Writer:
                 write_setting(connection, "next_passage_id", rows.following.passage_id)
             write_setting(connection, NEXT_DOC_KEY, rows.following.doc_key)
             insert_rows(connection, rows)
-            _note_change(connection)
+            note_change(connection)
 
     def update_records(self, changed: Mapping[int, Prepared]) -> None:
         """New metadata for documents whose text, and so whose vectors, stay; by document key."""
@@ -155,7 +157,7 @@ class Writer:
                 kept: dict[str, object] = {"source": document.source, "metadata": dict(document.metadata)}
                 kept |= {"record_hash": record_hash(document), "origin": item.origin, "run_id": self.run_id}
                 connection.execute(documents.update().where(documents.c.doc_key == doc_key).values(**kept))
-            _note_change(connection)
+            note_change(connection)
 
     def mark_seen(self, doc_keys: Sequence[int], origin: str) -> None:
         """Marks documents that this run met unchanged, so that :meth:`prune` keeps them."""
@@ -178,10 +180,15 @@ class Writer:
         unmet = documents.c.origin.in_(self._sources) & (documents.c.run_id != self.run_id)
         return self._delete(unmet, spared=unreadable)
 
-    def finish(self) -> None:
-        """Notes that the run came to its end."""
+    def finish(self, *, on_stage: OnStage | None = None) -> None:
+        """Notes that the run came to its end, and merges what it left where it is time.
+
+        Args:
+            on_stage: told in a few words what takes long.
+        """
         with self._catalog.transaction() as connection:
             connection.execute(runs.update().where(runs.c.run_id == self.run_id).values(finished=_now()))
+        settle(self._index, self._catalog, on_stage=on_stage)
 
     def _delete(self, which: sa.ColumnElement[bool], *, spared: Collection[str] = ()) -> Pruned:
         """Deletes the documents that fit, but those whose source is one of the files and folders that are spared."""
@@ -191,18 +198,8 @@ class Writer:
             gone = [row.doc_key for row in found if not _is_spared(row.source, row.origin, spared)]
             if gone:
                 delete_documents(connection, gone)
-                _note_change(connection)
+                note_change(connection)
         return Pruned(deleted=len(gone), kept=len(found) - len(gone))
-
-    def _sweep(self) -> None:
-        """Removes vector files that no commit speaks of: what a killed writer left."""
-        with self._catalog.reading() as connection:
-            known = {segment.name for segment in read_segments(connection)}
-        folder = self._index / VECTORS_FOLDER
-        for path in folder.glob("*") if folder.is_dir() else ():
-            if path.name not in known and path.suffix in (".npy", TEMPORARY_SUFFIX):
-                with disk_errors(path):
-                    path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -231,11 +228,6 @@ def _is_within(source: str, places: Collection[str]) -> bool:
     return bool(places) and (
         source in places or any(parent.as_posix() in places for parent in PurePosixPath(source).parents)
     )
-
-
-def _note_change(connection: sa.Connection) -> None:
-    """Has readers see that there is another state now."""
-    write_setting(connection, "generation", read_setting(connection, "generation") + 1)
 
 
 def _interrupted(connection: sa.Connection, sources: list[str]) -> Interrupted | None:
