@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from xsearch.store.catalog import Catalog, documents, passages
 from xsearch.store.checksums import Shown, passage_checksum, record_hash_of, text_checksum
+from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.words import words_fault
 
 READ_ROWS = 100
@@ -87,7 +87,7 @@ def _document_faults(catalog: Catalog) -> Iterator[Fault]:
     every = sa.select(*(documents.c[name] for name in _DOCUMENT), metadata).order_by(documents.c.doc_key)
     pieces = sa.select(*(passages.c[name] for name in _PASSAGE)).order_by(passages.c.doc_key, passages.c.position)
     with catalog.reading() as connection:
-        _take_any_bytes(connection)
+        read_any_bytes(connection)
         groups = groupby(connection.execute(pieces).yield_per(READ_ROWS), key=lambda row: row[0])
         group = next(groups, None)
         for row in connection.execute(every).yield_per(READ_ROWS):
@@ -130,10 +130,3 @@ def _passages_fault(row: Sequence[Any], own: Sequence[Any]) -> str:
             return f"lacks passages of the document {doc_id!r}"
         before = max(before, end)
     return f"lacks passages of the document {doc_id!r}" if text[before:].strip() else ""
-
-
-def _take_any_bytes(connection: sa.Connection) -> None:
-    """Has a connection read what is no UTF-8 with U+FFFD in its place, so that one document is at fault and not all."""
-    driver = connection.connection.driver_connection
-    if isinstance(driver, sqlite3.Connection):
-        driver.text_factory = lambda data: data.decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,13 @@ def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], r
         some = rows[start : start + INSERT_ROWS]
         values = tuple(value for row in some for value in row)
         connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {', '.join([places] * len(some))}", values)
+
+
+def read_any_bytes(connection: sa.Connection) -> None:
+    """Has a connection read what is no UTF-8 with U+FFFD in its place, so that one document is at fault and not all."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.text_factory = lambda data: data.decode("utf-8", "replace")
 
 
 def sqlite_refusal(exc: DBAPIError, place: str) -> StoreError | None:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DatabaseError
 from xsearch.store.catalog import documents, passages
 from xsearch.store.lexical import TABLE, add_words, create_words
 from xsearch.store.postgres_words import empty_postgres_words
+from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.tokens import fts5_tokens
 from xsearch.text.segment import FTS5_TOKENIZE, segment
 
@@ -28,6 +29,7 @@ def words_fault(connection: sa.Connection) -> str:
     FTS5 checks a table only for somebody who may write to it; so it is given a copy among the temporary tables, which
     this connection alone sees.
     """
+    read_any_bytes(connection)
     if connection.dialect.name == "sqlite":
         try:
             # A search reads what the copy does not take over: the table's format.
@@ -54,6 +56,7 @@ def renew_words(connection: sa.Connection, on_done: Callable[[int], None] = lamb
 
     Needs a writing transaction; rows of deleted passages are not there afterwards.
     """
+    read_any_bytes(connection)
     if connection.dialect.name == "sqlite":
         _empty(connection)
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS main.{TABLE}")
@@ -78,7 +81,9 @@ def _words(connection: sa.Connection) -> Iterator[list[tuple[int, str, str]]]:
         .limit(WORDS_AT_ONCE)
     )
     last = 0
-    while rows := [(row[0], row[1], row[2]) for row in connection.execute(query.where(passages.c.passage_id > last))]:
+    while rows := [
+        (row[0], str(row[1]), str(row[2])) for row in connection.execute(query.where(passages.c.passage_id > last))
+    ]:
         yield rows
         last = rows[-1][0]
 
