@@ -24,11 +24,13 @@ from xsearch.store.catalog import (
     storable,
 )
 from xsearch.store.checksums import check_catalog
+from xsearch.store.compact import Compacted, compact, set_search
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index
 from xsearch.store.hits import check_passages
 from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
+from xsearch.store.merge import OnStage
 from xsearch.store.snapshot import Loaded, Snapshot
 from xsearch.store.where import metadata_names, parse_where
 from xsearch.store.writer import open_writer
@@ -173,7 +175,12 @@ class Index:
 
     @contextmanager
     def run(
-        self, sources: Sequence[str] = (), *, passage_tokens: int | None = None, encode: bool = True
+        self,
+        sources: Sequence[str] = (),
+        *,
+        passage_tokens: int | None = None,
+        encode: bool = True,
+        on_stage: OnStage | None = None,
     ) -> Iterator[IndexingRun]:
         """A run that writes; nobody else can until the block is left. Left by an error, it counts as interrupted.
 
@@ -181,6 +188,7 @@ class Index:
             sources: where the documents come from; a later run over the same takes up an interrupted one.
             passage_tokens: refused where the index was built with another number.
             encode: ``False`` where all documents come with their vectors; no encoder is loaded then.
+            on_stage: told in a few words what takes long at the end: building the search index of many passages.
 
         Raises:
             IndexLockedError: somebody else is writing.
@@ -193,7 +201,7 @@ class Index:
 
         with open_writer(self._path, self._catalog, [storable(source) for source in sources]) as writer:
             yield IndexingRun(writer, encoder, dim=self.fingerprint.dim)
-            writer.finish()
+            writer.finish(on_stage=on_stage)
 
     def add(
         self, documents: Iterable[Document], *, vectors: Any = None, on_duplicate: DuplicatePolicy | str = "replace"
@@ -325,6 +333,14 @@ class Index:
         snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
         with closing(snapshot):
             return len(snapshot.searcher)
+
+    def set_search(self, *, recall: float | None = None, factory: str | None = None) -> None:
+        """Notes what is asked of search in a big index (:func:`xsearch.store.compact.set_search`)."""
+        set_search(self._path, self._catalog, dim=self.fingerprint.dim, recall=recall, factory=factory)
+
+    def compact(self, *, on_stage: OnStage | None = None) -> Compacted:
+        """Gives disk space back, merges all vectors and builds their search anew (:mod:`xsearch.store.compact`)."""
+        return compact(self._path, self._catalog, on_stage=on_stage)
 
     def close(self) -> None:
         """Lets go of the vectors in memory; files and connections are not held between calls."""

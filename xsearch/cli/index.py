@@ -89,6 +89,8 @@ Examples:
     help="Keep texts, metadata and words of a new index in this PostgreSQL database (extra: postgres), "
     "postgresql://user@host/database; the password comes from PGPASSWORD or ~/.pgpass. [default: a file in its folder]",
 )
+@click.option("--recall", type=float, help="Share of the true ten nearest that search must find. [default: 0.95]")
+@click.option("--factory", help="Kind of vector index, as a FAISS factory string. [default: by size and measurement]")
 @click.option("--prune", is_flag=True, help="Delete documents of these sources that are no longer there.")
 @click.option("--rebuild", is_flag=True, help="Delete the index first, if there is one.")
 @click.option("--dry-run", is_flag=True, help="Read and count, write nothing, and say what it would take.")
@@ -130,6 +132,8 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
             return
         try:
             with _opened(path, flags) as target:
+                if flags["recall"] is not None or flags["factory"] is not None:
+                    target.set_search(recall=flags["recall"], factory=flags["factory"])
                 report = _run(target, found, (reading, progress), flags)
                 info = target.info()
         except KeyboardInterrupt:
@@ -155,7 +159,12 @@ def _run(
     reading, progress = around
     report = IngestReport()
     policy = DuplicatePolicy(flags["on_duplicate"])
-    with target.run([origin for origin, _ in sources], passage_tokens=flags["passage_tokens"]) as run:
+    names = [origin for origin, _ in sources]
+
+    def told(line: str) -> None:
+        progress.remark(f"{line.capitalize()} ...")
+
+    with target.run(names, passage_tokens=flags["passage_tokens"], on_stage=told) as run:
         if run.interrupted is not None:
             progress.remark(
                 f"Resuming: the run of {run.interrupted.started} was interrupted after {run.interrupted.documents:,} "

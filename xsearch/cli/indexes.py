@@ -1,8 +1,9 @@
-"""``xsearch list | info | verify | delete | export``: looking after indexes."""
+"""``xsearch list | info | verify | compact | delete | export``: looking after indexes."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,39 @@ def verify(name: str, index_dir: Path) -> None:
 @click.command(
     epilog="""\b
 Examples:
+  xsearch compact news
+  xsearch compact news --recall 0.99
+  xsearch compact news --factory HNSW32,SQ8"""
+)
+@click.argument("name")
+@click.option(
+    "--recall", type=float, help="Share of the true ten nearest passages that search must find. [default: as before]"
+)
+@click.option(
+    "--factory", help="FAISS factory string; Flat for exact search, '' for the fastest kind. [default: as before]"
+)
+@index_dir_option
+@json_option
+@quiet_option
+def compact(
+    name: str, *, recall: float | None, factory: str | None, index_dir: Path, as_json: bool, quiet: bool
+) -> None:
+    """Make the index NAME small and fast: deleted passages go, vectors are merged, and their search is built anew."""
+    from xsearch.index import Index
+
+    with Index.open(index_path(name, index_dir)) as index:
+        if recall is not None or factory is not None:
+            index.set_search(recall=recall, factory=factory)
+        done = index.compact(on_stage=None if quiet else lambda line: click.echo(f"{line.capitalize()} ...", err=True))
+    if as_json:
+        write_json(asdict(done), sys.stdout)
+    else:
+        click.echo(f"{readable_size(done.before)} before, {readable_size(done.after)} now")
+
+
+@click.command(
+    epilog="""\b
+Examples:
   xsearch delete news /data/articles/old.txt      one document
   xsearch delete news --where "year < 1990"       all that fit
   xsearch delete news --yes                       the whole index"""
@@ -180,6 +214,19 @@ def readable_size(size: float) -> str:
     return f"{size:.1f} {UNITS[unit]}" if unit else f"{size:.0f} B"
 
 
+def _search_rows(found: IndexInfo) -> list[tuple[str, str]]:
+    """How the passages are searched: one line for those without a FAISS file, and two for each file."""
+    exact = found.passages - sum(file.rows for file in found.ann)
+    rows = [("Search", f"exact (FAISS flat, inner product): {max(exact, 0):,} passages")] if exact > 0 else []
+    for file in found.ann:
+        facts = file.facts
+        rows.append(("Search", f"{file.factory}, re-scored with the raw vectors: {file.rows:,} passages"))
+        found_share = f"recall@10 {facts.recall:.3f} (asked {facts.recall_asked})"
+        cost = f"{facts.bytes_per_passage:g} bytes a passage, built in {facts.seconds:,.0f} s"
+        rows.append(("", f"{found_share}, {facts.queries_per_s:,.0f} queries/s in batches, {cost}"))
+    return rows or [("Search", "exact (FAISS flat, inner product)")]
+
+
 def _info_rows(found: IndexInfo) -> list[tuple[str, str]]:
     rows = [
         ("Index", found.path),
@@ -188,7 +235,7 @@ def _info_rows(found: IndexInfo) -> list[tuple[str, str]]:
         ("Languages", ", ".join(f"{lang} {count:,}" for lang, count in found.languages.items()) or "none"),
         ("Disk", f"{readable_size(found.size)} in {found.segments} vector segments"),
         *([("Catalogue", found.catalog)] if found.catalog else []),
-        ("Search", "exact (FAISS flat, inner product)"),
+        *_search_rows(found),
         ("Encoder", str(found.fingerprint)),
         ("Commits", f"{found.generation:,}"),
     ]

@@ -20,6 +20,7 @@ COMMANDS = {
     "list": ("indexes", "list_indexes"),
     "info": ("indexes", "info"),
     "verify": ("indexes", "verify"),
+    "compact": ("indexes", "compact"),
     "delete": ("indexes", "delete"),
     "export": ("indexes", "export"),
     "bench": ("bench", "bench"),
