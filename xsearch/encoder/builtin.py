@@ -139,7 +139,9 @@ class BuiltinEncoder:
             for start in range(0, len(texts), CHUNK_TEXTS):
                 ids = self._token_ids(texts[start : start + CHUNK_TEXTS], prefix)
                 batches = list(_batches([len(row) for row in ids]))
-                pending = pool.map(
+                # A single query is not worth the start of a thread.
+                each = map if len(batches) == 1 else pool.map
+                pending = each(
                     lambda places, ids=ids: self._run([ids[p] for p in places], "sentence_vectors"), batches
                 )
                 for places, output in zip(batches, pending, strict=True):
