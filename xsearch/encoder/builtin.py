@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,16 +139,17 @@ class BuiltinEncoder:
             for start in range(0, len(texts), CHUNK_TEXTS):
                 ids = self._token_ids(texts[start : start + CHUNK_TEXTS], prefix)
                 batches = list(_batches([len(row) for row in ids]))
+                run = partial(self._run_places, ids)
                 # A single query is not worth the start of a thread.
-                each = map if len(batches) == 1 else pool.map
-                pending = each(
-                    lambda places, ids=ids: self._run([ids[p] for p in places], "sentence_vectors"), batches
-                )
+                pending = map(run, batches) if len(batches) == 1 else pool.map(run, batches)
                 for places, output in zip(batches, pending, strict=True):
                     vectors[start + places] = output
                     if on_progress is not None:
                         on_progress(len(places))
         return unit_vectors(vectors)
+
+    def _run_places(self, ids: Sequence[TokenIds], places: NDArray[np.intp]) -> Vectors:
+        return self._run([ids[place] for place in places], "sentence_vectors")
 
     def _run(self, ids: Sequence[TokenIds], output: str) -> Vectors:
         longest = max(len(row) for row in ids)
