@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from engines.ingest import take_in
 from engines.own import Faiss, XSearch, add_all
+from numpy.typing import NDArray
 from store_engine import load_rows
 from store_process import Setup
 from store_stages import MEASURED, Notebook, Numbers, percentile
@@ -94,8 +95,8 @@ def search_texts(setup: Setup, folder: Path) -> Numbers:
 
 
 def beside_faiss(setup: Setup, folder: Path) -> Numbers:
-    """xsearch, and FAISS with the very same index file and effort, re-scored by FAISS from float16 vectors: in batches
-    of 100 and one by one, alternating in one process.
+    """xsearch, and FAISS with the very same index file and effort, re-scored by FAISS from vectors in float16 and in
+    float32: in batches of 100 and one by one, alternating in one process. Overhead: over the faster of the two.
     """
     import faiss
 
@@ -108,35 +109,47 @@ def beside_faiss(setup: Setup, folder: Path) -> Numbers:
         return {"failed": "the index has no FAISS file: it is searched exactly"}
     if files[0].rows != setup.rows:
         return {"failed": f"the FAISS file holds {files[0].rows} rows of {setup.rows}"}
+    effort = {"effort": files[0].facts.effort}
+    asked: dict[str, tuple[Any, Numbers]] = {"xsearch": (mine, {"times": 1.0})}
     base = faiss.read_index(str(folder / "index" / "ann" / files[0].name))
-    dim = rows.vectors.shape[1]
-    raw: Any = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    raw.train(np.zeros((1, dim), dtype=np.float32))
-    add_all(raw, rows)
-    theirs = Faiss(setup.threads)
-    theirs.use(faiss.IndexRefine(base, raw), files[0].facts.candidates, rows)
-    efforts = {"xsearch": {"times": 1.0}, "faiss": {"effort": files[0].facts.effort}}
-    engines: dict[str, Any] = {"xsearch": mine, "faiss": theirs}
-    queries = worker.queries(MEASURED)
-    found: Numbers = {"factory": files[0].factory, "effort": files[0].facts.effort, "rounds": PAIRED_ROUNDS}
-    found["candidates"] = files[0].facts.candidates
-    for name, engine in engines.items():
-        found[name] = {"recall": worker.recall_of(engine, efforts[name], None, MEASURED)["recall"]}
-    times: dict[str, dict[str, list[float]]] = {name: {"batch": [], "single": []} for name in engines}
+    for name, kind in (("faiss float16", "SQfp16"), ("faiss float32", "Flat")):
+        raw: Any = faiss.index_factory(base.d, kind, faiss.METRIC_INNER_PRODUCT)
+        raw.train(np.zeros((1, base.d), dtype=np.float32))
+        add_all(raw, rows)
+        engine = Faiss(setup.threads)
+        engine.use(faiss.IndexRefine(base, raw), files[0].facts.candidates, rows)
+        asked[name] = (engine, effort)
+    found: Numbers = {"factory": files[0].factory, "candidates": files[0].facts.candidates, **effort}
+    for name, (engine, given) in asked.items():
+        found[name] = {"recall": worker.recall_of(engine, given, None, MEASURED)["recall"]}
+    times = _alternating(asked, worker.queries(MEASURED))
+    for kind in ("batch", "single"):
+        for name in asked:
+            found[name][f"{kind}_ms"] = statistics.median(times[name, kind])
+        own = times["xsearch", kind]
+        others = [times[name, kind] for name in asked if name != "xsearch"]
+        found[f"{kind}_overhead"] = max(
+            statistics.median(a / b for a, b in zip(own, other, strict=True)) - 1 for other in others
+        )
+    return found
+
+
+def _alternating(
+    engines: dict[str, tuple[Any, Numbers]], queries: NDArray[np.float32]
+) -> dict[tuple[str, str], list[float]]:
+    """Milliseconds of each engine for the same batch and the same query, in rounds that begin with another one each."""
+    times: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in engines for kind in ("batch", "single")}
     chance = np.random.default_rng(0)
+    names = list(engines)
     for turn in range(PAIRED_ROUNDS):
         block = queries[chance.choice(len(queries), min(BATCH, len(queries)), replace=False)]
-        for name in sorted(engines, reverse=bool(turn % 2)):
-            for kind, asked in (("batch", block), ("single", block[:1])):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            engine, effort = engines[name]
+            for kind, some in (("batch", block), ("single", block[:1])):
                 started = time.perf_counter()
-                engines[name].search(asked, K, efforts[name], None)
-                times[name][kind].append((time.perf_counter() - started) * 1000)
-    for kind in ("batch", "single"):
-        for name in engines:
-            found[name][f"{kind}_ms"] = statistics.median(times[name][kind])
-        pairs = zip(times["xsearch"][kind], times["faiss"][kind], strict=True)
-        found[f"{kind}_overhead"] = statistics.median(own / other for own, other in pairs) - 1
-    return found
+                engine.search(some, K, effort, None)
+                times[name, kind].append((time.perf_counter() - started) * 1000)
+    return times
 
 
 def _alone(measure: Callable[[Setup, Path], Numbers], setup: Setup, folder: Path) -> Numbers:

@@ -305,6 +305,51 @@ def test_growth_is_reported_and_drawn(modules: dict[str, ModuleType], tmp_path: 
     assert drawn.read_bytes() == before
 
 
+@pytest.mark.parametrize("factory", ["IVF8,SQ8", "IVF8,RaBitQfs", "IVF8,PQ8x4fs", "Flat", "HNSW8,Flat"])
+def test_faiss_alone_is_re_scored_and_filtered(modules: dict[str, ModuleType], work: Path, factory: str) -> None:
+    import faiss
+
+    modules["vectors"].enlarge(work, 1000)
+    rows = modules["engine"].load_rows(work, 1000)
+    own = importlib.import_module("engines.own")
+    made = faiss.index_factory(DIM, f"{factory},Refine(SQfp16)", faiss.METRIC_INNER_PRODUCT)
+    made.train(rows.vectors.astype(np.float32))
+    own.add_all(made, rows)
+    engine = own.Faiss(1)
+    engine.use(made, 500, rows)
+    queries = np.load(work / "queries.npy").astype(np.float32)
+    for some in (None, modules["vectors"].FILTERS[0], modules["vectors"].FILTERS[2]):
+        ids = np.arange(1000) if some is None else np.flatnonzero(some.mask(rows))
+        wanted = modules["vectors"].exact(rows.vectors, queries, 10, ids)
+        found = engine.search(queries, 10, {"effort": 500}, some)
+        # With so much effort all is found.
+        assert np.isin(found, ids).all()
+        assert np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), wanted.tolist(), strict=True)]) >= 9.9
+    # Of questions between the clusters a single list, or a list of one candidate, does not hold all.
+    between = np.random.default_rng(8).standard_normal((40, DIM)).astype(np.float32)
+    hardly, wholly = (engine.search(between, 10, {"effort": effort}, None) for effort in (1, 500))
+    assert (hardly == wholly).all() == (factory == "Flat")
+
+
+def test_engines_take_turns(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = importlib.import_module("store_whole")
+    monkeypatch.setattr(whole, "PAIRED_ROUNDS", 3)
+    asked: list[tuple[str, int, int]] = []
+
+    class Listed:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def search(self, queries: np.ndarray, k: int, effort: dict[str, int], only: None) -> None:
+            asked.append((self.name, len(queries), effort["ef"]))
+
+    engines = {name: (Listed(name), {"ef": number}) for number, name in enumerate("abc")}
+    times = whole._alternating(engines, np.zeros((20, DIM), dtype=np.float32))
+    assert asked[:4] == [("a", 20, 0), ("a", 1, 0), ("b", 20, 1), ("b", 1, 1)]
+    assert [name for name, size, _ in asked if size == 1] == [*"abc", *"bca", *"cab"]
+    assert {key: len(taken) for key, taken in times.items()} == {(n, k): 3 for n in "abc" for k in ("batch", "single")}
+
+
 def test_xsearch_and_faiss_from_vectors_to_report(
     modules: dict[str, ModuleType], work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
