@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
-from xsearch.errors import IndexDamagedError, InvalidArgumentError, SettingsMismatchError, StoreError
+from xsearch.errors import IndexDamagedError, InvalidArgumentError, SettingsMismatchError
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
@@ -27,6 +27,7 @@ from xsearch.store.checksums import check_catalog
 from xsearch.store.compact import Compacted, compact, set_search
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index
+from xsearch.store.generation import check_identity
 from xsearch.store.hits import check_passages
 from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
@@ -199,7 +200,8 @@ class Index:
         # Taking in needs splitting and language detection, which a search does not wait for.
         from xsearch.run import IndexingRun
 
-        with open_writer(self._path, self._catalog, [storable(source) for source in sources]) as writer:
+        names = [storable(source) for source in sources]
+        with open_writer(self._path, self._catalog, names, identity=self._identity) as writer:
             yield IndexingRun(writer, encoder, dim=self.fingerprint.dim)
             writer.finish(on_stage=on_stage)
 
@@ -366,12 +368,7 @@ class Index:
     def _snapshot(self) -> Iterator[Snapshot]:
         """The index as it is now, for as long as the block lasts."""
         with closing(Snapshot(self._path, self._catalog, dim=self.fingerprint.dim, loaded=self._loaded)) as snapshot:
-            if snapshot.identity != self._identity:
-                raise StoreError(
-                    f"The index {self._path} was built anew while it was open",
-                    "An open index stays the same index",
-                    "Open it again",
-                )
+            check_identity(self._path, snapshot.identity, self._identity)
             yield snapshot
 
 

@@ -201,6 +201,16 @@ def test_orphans_are_swept(built: Path, copy: Path) -> None:
     assert sorted(file.name for file in (copy / "vectors").iterdir()) == ["000001.npy", "000002.npy"]
 
 
+def test_what_a_finished_migration_left(built: Path, copy: Path) -> None:
+    shutil.copytree(built, copy / "migration")
+    assert repair_index(copy, encoder=FakeEncoder()).mended == ("What a finished migration left was removed",)
+    assert not (copy / "migration").exists()
+    # One that is not finished goes on.
+    Index.create(copy / "migration", encoder=FakeEncoder("other")).close()
+    assert repair_index(copy, encoder=FakeEncoder()).mended == ()
+    assert (copy / "migration").exists()
+
+
 PASSAGE_DAMAGES = {
     "a passage that reaches out": 'UPDATE passages SET "end" = 100000 WHERE passage_id = 5',
     "another language": "UPDATE passages SET lang = 'nl' WHERE passage_id = 5",

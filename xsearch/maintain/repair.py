@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import IndexDamagedError
 from xsearch.index import Index
+from xsearch.maintain.migrate import remove_finished
 from xsearch.maintain.reencode import encode_again
 from xsearch.maintain.rows import Rewrite, lost_ids, plan, rewrite
 from xsearch.maintain.split import split_again
@@ -24,7 +25,6 @@ from xsearch.store.catalog import (
     delete_documents,
     documents,
     passages,
-    read_setting,
     segments,
     tombstones,
     write_setting,
@@ -32,6 +32,7 @@ from xsearch.store.catalog import (
 from xsearch.store.faults import Fault, FaultKind, catalog_faults
 from xsearch.store.files import writer_lock
 from xsearch.store.folder import check_is_index
+from xsearch.store.generation import note_change
 from xsearch.store.listing import delete_segments, insert_segment, next_file_number, note_file_number
 from xsearch.store.location import find_catalog
 from xsearch.store.sqlite import read_any_bytes
@@ -114,6 +115,8 @@ def repair_index(
             session.mend_catalog()
             session.mend_vectors()
             session.mend_ann()
+            if remove_finished(index):
+                log.mended.append("What a finished migration left was removed")
         with open_writer(path, catalog) as writer:  # which sweeps
             if session.to_split:
                 log.encoded += split_again(writer, catalog, index, session.to_split)
@@ -336,8 +339,3 @@ def add_tombstones(connection: sa.Connection, ids: Sequence[int]) -> None:
     new = [{"passage_id": one} for one in ids if one not in known]
     if new:
         connection.execute(tombstones.insert(), new)
-
-
-def note_change(connection: sa.Connection) -> None:
-    """Has readers see that there is another state now."""
-    write_setting(connection, "generation", read_setting(connection, "generation") + 1)

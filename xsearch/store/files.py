@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from xsearch.errors import IndexLockedError, StoreError, XsearchError
 
 LOCK_FILE = "LOCK"
 TEMPORARY_SUFFIX = ".tmp"
+COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,24 @@ def publish_folder(temporary: Path, path: Path) -> None:
         for folder in (*(place for place in temporary.rglob("*") if place.is_dir()), temporary):
             flush_folder(folder)
         temporary.rename(path)
+        flush_folder(path.parent)
+
+
+def link_file(source: Path, path: Path) -> None:
+    """Gives a published file, which never changes, a second name, lasting when this returns; or copies it.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    with disk_errors(path):
+        path.unlink(missing_ok=True)
+        try:
+            os.link(source, path)
+        except OSError:
+            # A file system without hard links.
+            with source.open("rb") as file:
+                publish(path, lambda target: shutil.copyfileobj(file, target, COPY_BYTES))
+            return
         flush_folder(path.parent)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from xsearch.errors import IndexExistsError, IndexNotFoundError
+from xsearch.store.ann import ANN_FOLDER
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE, TEMPORARY_SUFFIX, disk_errors, writer_lock
 from xsearch.store.location import LOCATION_FILE, drop_tables, is_index, remove_catalog
 from xsearch.store.vectors import VECTORS_FOLDER
+
+# Where an index grows that is to take another's place, with another encoder.
+MIGRATION_FOLDER = "migration"
 
 
 def check_is_index(path: Path) -> None:
@@ -50,12 +55,17 @@ def remove_index(path: str | Path) -> None:
     check_is_index(path)
     with writer_lock(path), disk_errors(path):
         drop_tables(path)
-        for file in (path / VECTORS_FOLDER).glob("*.npy*"):
+        for file in (*(path / VECTORS_FOLDER).glob("*.npy*"), *(path / ANN_FOLDER).glob("*.faiss*")):
             file.unlink()
+        # Copies from before an upgrade, and an interrupted migration, would else outlive their texts.
+        for file in path.glob(f"{CATALOG_FILE}.v*.bak*"):
+            file.unlink()
+        if (path / MIGRATION_FOLDER).is_dir():
+            shutil.rmtree(path / MIGRATION_FOLDER)
         remove_catalog(path)
     with disk_errors(path):
         (path / LOCK_FILE).unlink(missing_ok=True)
-        for folder in (path / VECTORS_FOLDER, path):
+        for folder in (path / VECTORS_FOLDER, path / ANN_FOLDER, path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 

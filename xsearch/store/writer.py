@@ -24,7 +24,7 @@ from xsearch.store.catalog import (
 )
 from xsearch.store.checksums import record_hash
 from xsearch.store.files import writer_lock
-from xsearch.store.generation import note_change
+from xsearch.store.generation import check_identity, note_change
 from xsearch.store.listing import insert_segment, next_file_number, note_file_number
 from xsearch.store.merge import OnStage, remove_unlisted, settle
 from xsearch.store.rows import Keys, Prepared, Rows, insert_rows, make_rows
@@ -203,13 +203,22 @@ class Writer:
 
 
 @contextmanager
-def open_writer(index: Path, catalog: Catalog, sources: Sequence[str] = ()) -> Iterator[Writer]:
+def open_writer(
+    index: Path, catalog: Catalog, sources: Sequence[str] = (), *, identity: str | None = None
+) -> Iterator[Writer]:
     """The writer of an index, alone until the block is left.
+
+    Args:
+        identity: that the index must have still.
 
     Raises:
         IndexLockedError: somebody else is writing.
+        StoreError: the index was built anew or went over to another encoder.
     """
     with writer_lock(index):
+        if identity is not None:
+            with catalog.reading() as connection:
+                check_identity(index, read_setting(connection, "identity"), identity)
         yield Writer(index, catalog, sources)
 
 
