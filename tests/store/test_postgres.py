@@ -329,6 +329,24 @@ class TestServer:
             assert opened.verify() == opened.info().passages
 
 
+@needs_postgres
+def test_compacting_gives_back_what_cycles_take(tmp_path: Path, postgres: str) -> None:
+    """Words of deleted passages count until then, as in SQLite, and the tables do not grow without end."""
+    given = [Document(f"d{n}", f"word{n} tea {'more ' * 40}", lang="en") for n in range(200)]
+    with Index.create(tmp_path / "index", encoder=FakeEncoder(), catalog=postgres) as index:
+        sizes = []
+        for cycle in range(6):
+            index.add([Document(item.doc_id, f"{item.text} {cycle}", lang="en") for item in given])
+            index.compact()
+            assert index.verify() == 200
+            assert [hit.doc_id for hit in index.search(f"word7 {cycle}", k=1, mode="lexical")] == ["d7"]
+            with find_catalog(index.path).reading() as connection:
+                assert connection.exec_driver_sql("SELECT count(*) FROM passage_words").scalar() == 200
+                assert connection.exec_driver_sql("SELECT passages FROM word_totals").scalar() == 200
+            sizes.append(find_catalog(index.path).size())
+    assert max(sizes) == pytest.approx(sizes[2], rel=0.25)
+
+
 TEXTS = (
     "Coffee was first drunk in Ethiopia.", "茶起源于中国西南部,后来传到日本。", "ข้าวเป็นอาหารหลักของคนไทย",
     "भारत में चाय असम और दार्जिलिंग में उगाई जाती है।", "エヌビディア nvidia の時価総額は三兆ドル", "شُرِبت القهوة أول مرة",

@@ -27,6 +27,7 @@ from xsearch.store.postgres import (
     postgres_engine,
     postgres_refusal,
     schema_size,
+    vacuum_schema,
 )
 from xsearch.store.sqlite import sqlite_engine, sqlite_refusal, sqlite_url
 
@@ -207,8 +208,11 @@ class Catalog:
                 drop_schema(connection, self.schema)
 
     def vacuum(self) -> None:
-        """Has an SQLite file give back its empty pages and its log; a PostgreSQL server sees to that by itself."""
-        if not self.schema:
+        """Has an SQLite file give back its empty pages and its log; a PostgreSQL server, the room of dead rows."""
+        if self.schema:
+            with self.own_errors():
+                vacuum_schema(self._engine, self.schema)
+        else:
             with self.own_errors(), self._engine.connect() as connection:
                 driver: Any = connection.connection.driver_connection
                 driver.execute("VACUUM")

@@ -83,11 +83,10 @@ def set_search(index: Path, catalog: Catalog, *, dim: int, recall: float | None,
 
 
 def _renew_words(catalog: Catalog, told: OnStage) -> bool:
-    """Makes the full text anew where it holds words of passages that are gone; PostgreSQL deletes those at once."""
-    if catalog.schema:
-        return False
+    """Makes the full text anew where it holds words of passages that are gone."""
+    listed = TABLE if catalog.schema else f"{TABLE}_docsize"
     with catalog.reading() as connection:
-        held = connection.exec_driver_sql(f"SELECT count(*) FROM {TABLE}_docsize").scalar_one()
+        held = connection.exec_driver_sql(f"SELECT count(*) FROM {listed}").scalar_one()
         live = connection.execute(sa.select(sa.func.count()).select_from(passages)).scalar_one()
     if held == live:
         return False

@@ -50,6 +50,8 @@ def postgres_engine(url: str, schema: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return
         if connection.get_execution_options().get("xsearch_writes", False):
             connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; {place}")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")
@@ -117,6 +119,14 @@ def create_schema(connection: sa.Connection, schema: str) -> None:
 def drop_schema(connection: sa.Connection, schema: str) -> None:
     """Removes the schema of an index with all that is in it, if it is there."""
     connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+
+def vacuum_schema(engine: sa.Engine, schema: str) -> None:
+    """Makes the room of deleted rows free for new ones, and gives back what of it is at a table's end."""
+    query = sa.text("SELECT tablename FROM pg_tables WHERE schemaname = :schema ORDER BY tablename")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        tables = [f'"{schema}"."{name}"' for name in connection.execute(query, {"schema": schema}).scalars()]
+        connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(tables)}")
 
 
 def schema_size(connection: sa.Connection, schema: str) -> int:
