@@ -61,6 +61,34 @@ def results(tmp_path: Path) -> Path:
             "examples": {"total": 3000, "by_language": {"de": {"sentence": 7}, "zh": {"sentence": 8}}},
             **machine,
         },
+        "store": {
+            "recall_asked": 0.95,
+            "rows": {
+                "1000000": {
+                    "xsearch": {
+                        "build": {"seconds": 123.4},
+                        "tune": {"all": {"reached": True}, "year10": {"reached": True}, "year1": {"reached": False}},
+                        "query": {
+                            "open": {"after": {"resident": 512_300_000}},
+                            "searches": {
+                                "all": {"queries_per_s": 4321.6, "p50_ms": 0.514, "p99_ms": 2.0, "recall": 0.9523},
+                                "year10": {"queries_per_s": 3000.0, "recall": 0.96},
+                                "year1": {"queries_per_s": 99.0, "recall": 0.91},
+                            },
+                        },
+                        "ingest": {"passages_per_s": 23456.7},
+                        "whole": {
+                            "ready_s": 0.512,
+                            "resident_bytes_a_passage": 512.3,
+                            "search_ms": {"p50": 7.25},
+                            "encode_ms": {"p50": 4.0},
+                        },
+                    },
+                    "chroma": {"choose": {"settings": {}}, "build": {"failed": "took more than 3600 s"}},
+                },
+            },
+            **machine,
+        },
         "ablation": {"steps": 99, "variants": {"whole recipe": {"mono": 0.5, "cross": 0.4}}},
         "hybrid": {"means": {"dense": {"mono": 0.5, "cross": 0.4}, "hybrid": {"mono": 0.75, "cross": 0.5346}}},
     }
@@ -111,6 +139,17 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
         "themselves (Abacus 3, 2 cores). Of 5,000 pairs read, 4,000 passed the filters (12 shared text with "
         "evaluation data), and 3,000 examples were drawn from them."
     )
+    assert readme.store(numbers).splitlines()[2:] == [
+        "| xsearch | 123 | 4,322 | 3,000 | 99 (recall 0.91) | 0.51 | 2.00 | 0.952 | 512 |",
+        "| chroma | failed | failed | failed | failed |  |  |  |  |",
+        "",
+        "A million vectors of 384 dimensions, recall@10 of at least 0.95 on the tuning queries, in batches of 100, two "
+        "threads; of a tenth and of a hundredth of them under a filter; bytes resident after opening (Abacus 3, 2 "
+        "cores).",
+        "",
+        "- 1,000,000 passages with text: taken in at 23,457 a second (vectors given), open in 0.51 s with 512 bytes a "
+        "passage resident; `Index.search` 7.2 ms, of which encoding the query takes 4.0 ms.",
+    ]
     assert readme.ablation(numbers).splitlines()[2:] == ["| whole recipe | 50.0 | 40.0 |"]
     assert readme.modes(numbers).splitlines()[2:] == ["| dense | 50.0 | 40.0 |", "| hybrid | 75.0 | 53.5 |"]
 
