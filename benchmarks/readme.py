@@ -166,7 +166,8 @@ def _whole(sizes: dict[str, Any]) -> list[str]:
             resident = whole["resident_bytes_a_passage"]
             lines.append(
                 f"- {int(rows):,} passages with text: taken in at {took:,.0f} a second (vectors given), open in "
-                f"{whole['ready_s']:.2f} s with {resident:,.0f} bytes a passage resident; `Index.search` {whole['search_ms']['p50']:.1f} ms, of which encoding the query takes "
+                f"{whole['ready_s']:.2f} s with {resident:,.0f} bytes a passage resident; `Index.search` "
+                f"{whole['search_ms']['p50']:.1f} ms, of which encoding the query takes "
                 f"{whole['encode_ms']['p50']:.1f} ms."
             )
     return ["", *lines] if lines else []
