@@ -12,9 +12,9 @@ from xsearch.store.catalog import Catalog, passages, runs, write_setting
 from xsearch.store.files import writer_lock
 from xsearch.store.folder import folder_size
 from xsearch.store.generation import note_change
-from xsearch.store.kinds import make
+from xsearch.store.kinds import FLAT, make
 from xsearch.store.lexical import TABLE
-from xsearch.store.merge import FLAT, OnStage, merge_all, remove_unlisted
+from xsearch.store.merge import OnStage, merge_all, remove_unlisted
 from xsearch.store.words import renew_words
 
 # Notes of earlier runs that are kept.

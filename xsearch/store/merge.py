@@ -19,6 +19,7 @@ from xsearch.store.ann import ANN_FOLDER, AnnFile
 from xsearch.store.catalog import Catalog, any_of, read_settings, tombstones
 from xsearch.store.files import disk_errors, publish
 from xsearch.store.generation import note_change
+from xsearch.store.kinds import FLAT
 from xsearch.store.listing import (
     delete_ann_files,
     delete_segments,
@@ -54,8 +55,6 @@ SIZE_RATIO = 3
 # A segment is written anew when more than this share of it is deleted, and more than these rows.
 DEAD_SHARE = 1 / 3
 DEAD_ROWS = 1_000
-# The kind of index that is no approximation.
-FLAT = "Flat"
 
 OnStage = Callable[[str], None]
 
