@@ -7,7 +7,7 @@ known that its vector was given and cannot be made again from its text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -143,22 +143,15 @@ class _Session:
         vectors = unit_halves(batch, dim=self._options.dim)
         documents = [_checked(document, batch.first_row + place) for place, document in enumerate(batch.documents)]
         stored = self._writer.stored([document.doc_id for document in documents])
-        chosen: dict[str, int] = {}
-        duplicates = 0
-        for place, document in enumerate(documents):
-            doc_id = document.doc_id
-            if doc_id in chosen or self._is_met(doc_id, stored):
-                duplicates += 1
-                if self._refuses(document, batch.first_row + place):
-                    continue
-            chosen[doc_id] = place
+        chosen = self._chosen(documents, stored, batch.first_row)
         self.report.documents += len(documents)
-        self.report.duplicates += duplicates
-        for doc_id, place in chosen.items():
-            self._put(documents[place], vectors[place], self._waiting.rows + place, stored.get(doc_id))
         waiting = self._waiting
+        first = waiting.rows
+        # Vectors come first: wherever somebody interrupts, no document waits without its own.
         waiting.vectors.append(vectors)
         waiting.rows += len(vectors)
+        for doc_id, place in chosen.items():
+            self._put(documents[place], vectors[place], first + place, stored.get(doc_id))
         full = waiting.rows >= COMMIT_ROWS or waiting.rows * self._options.dim >= COMMIT_NUMBERS
         if full or waiting.characters >= COMMIT_CHARACTERS:
             self.commit()
@@ -219,14 +212,20 @@ class _Session:
         waiting.items[doc_id] = _Item(prepared, row, replaced)
         waiting.characters += len(text)
 
-    def _is_met(self, doc_id: str, stored: Mapping[str, Stored]) -> bool:
-        """Whether this run met a document id in an earlier batch."""
-        before = stored.get(doc_id)
-        return (
-            doc_id in self._waiting
-            or doc_id in self._writing
-            or (before is not None and before.run_id == self._writer.run_id)
-        )
+    def _chosen(self, documents: Sequence[Document], stored: Mapping[str, Stored], first_row: int) -> dict[str, int]:
+        """The places of the documents of a batch that are taken in, by id."""
+        met = {doc_id for doc_id, before in stored.items() if before.run_id == self._writer.run_id}
+        chosen: dict[str, int] = {}
+        duplicates = 0
+        for place, document in enumerate(documents):
+            doc_id = document.doc_id
+            if doc_id in chosen or doc_id in self._writing or doc_id in self._waiting or doc_id in met:
+                duplicates += 1
+                if self._refuses(document, first_row + place):
+                    continue
+            chosen[doc_id] = place
+        self.report.duplicates += duplicates
+        return chosen
 
     def _refuses(self, document: Document, row: int) -> bool:
         """Whether a document whose id was met before is left out."""

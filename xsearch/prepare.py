@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
+from typing import Any
 
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import InvalidArgumentError
@@ -20,6 +22,10 @@ from xsearch.text.tags import canonical_tag
 TEXTS = ("doc_id", "text", "title", "lang", "source")
 # JSON writes U+0000 like this, behind any number of written backslashes.
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+PLAIN = frozenset((str, int, float, bool, type(None)))
+# Python writes no integers of thousands of digits.
+MAX_PLAIN_BITS = 64
 
 
 def prepare(document: Document, encoder: Encoder, limits: PassageLimits, *, origin: str = "") -> tuple[Prepared, str]:
@@ -61,22 +67,40 @@ def storable_document(document: Document) -> Document:
             "Give it an id",
         )
     try:
-        written = ESCAPED_NUL.sub("\\1\ufffd", storable(json.dumps(dict(document.metadata), ensure_ascii=False)))
-        metadata = json.loads(written, parse_constant=lambda name: None)
+        metadata = dict(document.metadata)
+        if not _is_plain(metadata):
+            written = ESCAPED_NUL.sub("\\1\ufffd", storable(json.dumps(metadata, ensure_ascii=False)))
+            metadata = json.loads(written, parse_constant=lambda name: None)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidArgumentError(
             f"The metadata of the document {document.doc_id!r} are not JSON: {exc}",
             "Values are text, numbers, true, false, null, and lists and objects of these",
             "Turn dates and other objects into text first",
         ) from exc
-    return replace(
-        document,
-        text=storable(document.text),
-        title=storable(document.title),
-        doc_id=storable(document.doc_id),
-        source=storable(document.source),
-        metadata=metadata,
+    return Document(
+        storable(document.doc_id),
+        storable(document.text),
+        storable(document.title),
+        document.lang,
+        storable(document.source),
+        metadata,
     )
+
+
+def _is_plain(metadata: dict[Any, Any]) -> bool:
+    """Whether metadata are names with single values that JSON can hold and that come back as they are."""
+    texts = []
+    for name, value in metadata.items():
+        kind = type(value)
+        if type(name) is not str or kind not in PLAIN:
+            return False
+        texts.append(name)
+        if kind is str:
+            texts.append(value)
+        elif (kind is float and not math.isfinite(value)) or (kind is int and value.bit_length() > MAX_PLAIN_BITS):
+            return False
+    joined = "".join(texts)
+    return storable(joined) == joined
 
 
 def text_hash(document: Document, limits: PassageLimits) -> str:

@@ -18,7 +18,7 @@ from xsearch.ranking import order
 from xsearch.store.postgres_words import add_postgres_words, best_postgres_matches, create_postgres_words
 from xsearch.store.sqlite import insert_many
 from xsearch.store.vectors import Nearest, PassageIds
-from xsearch.text.segment import FTS5_TOKENIZE, query_terms, segment
+from xsearch.text.segment import FTS5_TOKENIZE, query_terms, spread
 
 TABLE = "passage_words"
 # Terms of one query that are looked up; a longer one is a pasted page.
@@ -50,7 +50,7 @@ def create_words(connection: sa.Connection) -> None:
 
 def segmented(passage_id: int, title: str, text: str) -> tuple[int, str, str]:
     """A passage as the full-text table takes it: its id, and the words of its title and its text."""
-    return passage_id, segment(title), segment(text)
+    return passage_id, spread(title), spread(text)
 
 
 def add_words(connection: sa.Connection, passages: Iterable[tuple[int, str, str]]) -> None:

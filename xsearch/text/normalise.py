@@ -119,9 +119,11 @@ def content_hash(*fields: str) -> str:
     """
     digest = hashlib.sha256()
     for text in fields:
-        form = clean(text)
-        if _JOINER.search(form):
-            form = unicodedata.normalize("NFC", form.translate(_NO_JOINERS))
+        form = text
+        if not (text.isascii() and text.isprintable()):
+            form = clean(text)
+            if _JOINER.search(form):
+                form = unicodedata.normalize("NFC", form.translate(_NO_JOINERS))
         data = form.encode("utf-8")
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)

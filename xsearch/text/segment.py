@@ -61,18 +61,23 @@ def segment(text: str) -> str:
     Every Han, kana, Hangul, Thai, Lao, Khmer and Burmese character is a token, every emoji and symbol too;
     in other scripts a word is. Punctuation is left out.
     """
+    return " ".join(spread(text).split())
+
+
+def spread(text: str) -> str:
+    """:func:`segment` with any number of spaces between tokens: the same to FTS5, and made in a third of the time."""
     for codec in _CODECS:
         try:
             raw = text.encode(codec)
         except UnicodeEncodeError:
             continue
-        spread = raw.translate(*_bytes_table(codec))
-        if _TOGETHER_BYTE in spread:
+        found_bytes = raw.translate(*_bytes_table(codec))
+        if _TOGETHER_BYTE in found_bytes:
             break
-        return b" ".join(spread.split()).replace(_SHARP_S, b"ss").decode(codec)
+        return found_bytes.replace(_SHARP_S, b"ss").decode(codec)
     if _TOGETHER in text[:_SAMPLE].translate(_ALONE) or _TOGETHER in (found := text.translate(_ALONE)):
-        return _segment_together(text)
-    return " ".join(found.split())
+        return fold(text).translate(_SPREAD)
+    return found
 
 
 def query_terms(text: str, *, ngrams: bool = True) -> list[list[str]]:
@@ -99,11 +104,6 @@ def query_terms(text: str, *, ngrams: bool = True) -> list[list[str]]:
             terms.append([token])
     terms += _phrases(run, length if ngrams else len(run))
     return [list(term) for term in dict.fromkeys(map(tuple, terms))]
-
-
-def _segment_together(text: str) -> str:
-    """:func:`segment` of a text whose characters may become others beside each other."""
-    return " ".join(fold(text).translate(_SPREAD).split())
 
 
 @cache
