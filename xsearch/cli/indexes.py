@@ -86,22 +86,6 @@ def info(name: str, index_dir: Path, as_json: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  xsearch verify news"""
-)
-@click.argument("name")
-@index_dir_option
-def verify(name: str, index_dir: Path) -> None:
-    """Read all of the index NAME and check it against its checksums; exit 1 and name the file that is damaged."""
-    from xsearch.index import Index
-
-    with Index.open(index_path(name, index_dir)) as index:
-        count = index.verify()
-    click.echo(f"In order: {count:,} passages")
-
-
-@click.command(
-    epilog="""\b
-Examples:
   xsearch compact news
   xsearch compact news --recall 0.99
   xsearch compact news --factory HNSW32,SQ8"""
@@ -158,13 +142,26 @@ def delete(name: str, doc_ids: tuple[str, ...], *, where: str, yes: bool, index_
     epilog="""\b
 Examples:
   xsearch export news > news.jsonl
-  xsearch export news -o news.jsonl && xsearch index copy news.jsonl"""
+  xsearch export news -o news.jsonl && xsearch index copy news.jsonl
+  xsearch export news --archive news.xsearch      the whole index, for xsearch import"""
 )
 @click.argument("name")
+@click.option(
+    "--archive",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the whole index, vectors too, to this one file, as it is at this moment.",
+)
 @output_option
 @index_dir_option
-def export(name: str, output: Path | None, index_dir: Path) -> None:
-    """Write the documents of the index NAME as JSON lines, which ``xsearch index`` reads again."""
+def export(name: str, archive: Path | None, output: Path | None, index_dir: Path) -> None:
+    """Write the documents of the index NAME as JSON lines, which ``xsearch index`` reads again; or all of it."""
+    if archive is not None:
+        from xsearch.cli.maintenance import write_archive
+
+        if output is not None:
+            raise click.UsageError("Name one file: with -o for the documents, or with --archive for the whole index")
+        write_archive(index_path(name, index_dir), archive)
+        return
     from xsearch.corpus.rows import SOURCE_FIELD
     from xsearch.index import Index
 

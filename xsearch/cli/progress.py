@@ -21,9 +21,15 @@ class IngestProgress:
     Args:
         total_bytes: of all sources; 0 where it is not known, and then no time left is shown.
         quiet: show nothing.
+        title: what is done.
+        what: is counted.
     """
 
-    def __init__(self, total_bytes: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, total_bytes: int, *, quiet: bool = False, title: str = "Indexing", what: str = "documents"
+    ) -> None:
+        self._title = title
+        self._what = what
         self._total = total_bytes
         self._quiet = quiet
         self._documents = 0
@@ -40,14 +46,14 @@ class IngestProgress:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.fields[documents]:,} documents"),
+                TextColumn(f"{{task.fields[documents]:,}} {self._what}"),
                 TextColumn("{task.fields[rate]:.1f}/s"),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("Indexing", total=self._total or None, documents=0, rate=0.0)
+            self._task = self._bar.add_task(self._title, total=self._total or None, documents=0, rate=0.0)
         return self
 
     def __exit__(
@@ -73,7 +79,7 @@ class IngestProgress:
             left = ""
             if self._total and 0 < self._bytes <= self._total:
                 left = f", about {elapsed * (self._total - self._bytes) / self._bytes:,.0f} s left"
-            click.echo(f"{self._documents:,} documents, {rate:.1f}/s{left}", err=True)
+            click.echo(f"{self._documents:,} {self._what}, {rate:.1f}/s{left}", err=True)
 
     def remark(self, text: str) -> None:
         """Says something without disturbing the bar."""
