@@ -51,7 +51,7 @@ def test_every_command(xsearch: Xsearch, source: Path, postgres: str) -> None:
     assert (row["name"], row["documents"], row["languages"]) == ("news", 3, {"en": 1, "fr": 1, "zh": 1})
     info = xsearch("info", "news").out
     assert f"Catalogue        {without_password(postgres)} (schema {location['schema']})\n" in info
-    assert xsearch("verify", "news").out == "In order: 3 passages\n"
+    assert xsearch("verify", "news").out.startswith("In order: 3 passages")
     exported = [json.loads(line) for line in xsearch("export", "news").out.splitlines()]
     assert [(item["_id"], item.get("tags")) for item in exported] == [
         ("plain", None),
@@ -90,4 +90,4 @@ def test_nothing_goes_before_it_is_sure_that_a_new_one_can_be_made(
     outcome = xsearch("index", "news", source, "--rebuild", "--catalog", away, "-q")
     refused(outcome, "cannot be reached", "PGPASSWORD")
     assert "secret" not in outcome.err
-    assert xsearch("verify", "news").out == "In order: 3 passages\n"
+    assert xsearch("verify", "news").out.startswith("In order: 3 passages")

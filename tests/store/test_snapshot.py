@@ -44,9 +44,9 @@ def test_it_does_not_see_later_writes(index: Index, snapshot: Snapshot) -> None:
     index.add([Document("d-zh", "another text", lang="zh"), Document("new", "new text", lang="de")])
     # Vectors, filters and text are read only now.
     assert len(snapshot.searcher) == len(LANGUAGES)
-    ids = snapshot.passage_ids(where="n >= 0")
+    ids = snapshot.allowed(where="n >= 0")
     assert ids is not None
-    assert ids.tolist() == list(range(1, 9))
+    assert ids.passage_ids.tolist() == list(range(1, 9))
     assert snapshot.passages([1, 2])[2].text == "text zh"
     with closing(take(index)) as later:
         assert later.generation == 3
@@ -67,18 +67,18 @@ def test_it_does_not_see_later_writes(index: Index, snapshot: Snapshot) -> None:
     ],
 )
 def test_languages(snapshot: Snapshot, langs: list[str], found: list[str]) -> None:
-    ids = snapshot.passage_ids(langs=langs)
+    ids = snapshot.allowed(langs=langs)
     assert ids is not None
-    assert [LANGUAGES[passage_id - 1] for passage_id in ids.tolist()] == found
+    assert [LANGUAGES[passage_id - 1] for passage_id in ids.passage_ids.tolist()] == found
 
 
 def test_languages_and_filter_together(snapshot: Snapshot) -> None:
-    ids = snapshot.passage_ids(langs=["zh"], where="n in (1, 3, 4)")
+    ids = snapshot.allowed(langs=["zh"], where="n in (1, 3, 4)")
     assert ids is not None
-    assert [LANGUAGES[passage_id - 1] for passage_id in ids.tolist()] == ["zh", "yue"]
-    assert snapshot.passage_ids() is None
+    assert [LANGUAGES[passage_id - 1] for passage_id in ids.passage_ids.tolist()] == ["zh", "yue"]
+    assert snapshot.allowed() is None
     with pytest.raises(FilterError):
-        snapshot.passage_ids(where="n >")
+        snapshot.allowed(where="n >")
 
 
 def test_passages_that_are_not_there(snapshot: Snapshot) -> None:

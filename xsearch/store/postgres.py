@@ -122,11 +122,12 @@ def drop_schema(connection: sa.Connection, schema: str) -> None:
 
 
 def vacuum_schema(engine: sa.Engine, schema: str) -> None:
-    """Makes the room of deleted rows free for new ones, and gives back what of it is at a table's end."""
+    """Gives back the room of deleted rows; of tables that somebody reads at this moment it is only used again."""
     query = sa.text("SELECT tablename FROM pg_tables WHERE schemaname = :schema ORDER BY tablename")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         tables = [f'"{schema}"."{name}"' for name in connection.execute(query, {"schema": schema}).scalars()]
-        connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(tables)}")
+        for options in ("FULL, SKIP_LOCKED", "ANALYZE"):
+            connection.exec_driver_sql(f"VACUUM ({options}) {', '.join(tables)}")
 
 
 def schema_size(connection: sa.Connection, schema: str) -> int:
