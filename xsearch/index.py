@@ -23,16 +23,15 @@ from xsearch.store.catalog import (
     read_setting,
     storable,
 )
-from xsearch.store.checksums import check_catalog
 from xsearch.store.compact import Compacted, compact, set_search
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index
 from xsearch.store.generation import check_identity
-from xsearch.store.hits import check_passages
 from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
 from xsearch.store.merge import OnStage
 from xsearch.store.snapshot import Loaded, Snapshot
+from xsearch.store.verify import check_store, raise_damages
 from xsearch.store.where import metadata_names, parse_where
 from xsearch.store.writer import open_writer
 from xsearch.text.passages import PassageLimits
@@ -64,7 +63,7 @@ class Index:
         self._catalog = catalog
         self._device = device
         self._lock = threading.RLock()
-        self._loaded = Loaded()
+        self._loaded = Loaded(device)
         with catalog.reading() as connection:
             self._identity: str = read_setting(connection, "identity")
             self.passage_tokens: int = read_setting(connection, "passage_tokens")
@@ -328,13 +327,11 @@ class Index:
         """Reads all that is on disk and checks it; returns how many passages were found in order.
 
         Raises:
-            IndexDamagedError: names the first file that is not as it was written.
+            IndexDamagedError: names all that is not as it was written.
         """
-        check_catalog(self._catalog)
-        check_passages(self._catalog)
-        snapshot = Snapshot(self._path, self._catalog, dim=self.fingerprint.dim)
-        with closing(snapshot):
-            return len(snapshot.searcher)
+        checked = check_store(self._path, self._catalog, self.fingerprint.dim)
+        raise_damages(checked.damages)
+        return checked.passages
 
     def set_search(self, *, recall: float | None = None, factory: str | None = None) -> None:
         """Notes what is asked of search in a big index (:func:`xsearch.store.compact.set_search`)."""

@@ -27,7 +27,10 @@ def index_dir_option(command: Command) -> Command:
 def encoder_options(command: Command) -> Command:
     """Adds ``--encoder`` and ``--device``."""
     command = click.option(
-        "--device", default="cpu", show_default=True, help="Where hub encoders run: cpu, cuda, cuda:1, mps."
+        "--device",
+        default="cpu",
+        show_default=True,
+        help="Where hub encoders run, and big indexes are searched: cpu, cuda, cuda:1; mps for encoders.",
     )(command)
     return click.option(
         "--encoder",

@@ -146,6 +146,10 @@ class AnnPart:
         """These rows, ``(n, dim) float32``."""
         return self._raw.vectors(rows)
 
+    def read_range(self, start: int, stop: int) -> Vectors:
+        """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
+        return self._raw.read_range(start, stop)
+
     def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> list[Rows]:
         """For each query about ``k`` rows, mostly its best ones, in no order; ``k`` where there are so many.
 

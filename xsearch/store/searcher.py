@@ -7,7 +7,7 @@ over what did not change, is being read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +18,12 @@ from xsearch.errors import IndexDamagedError, InvalidArgumentError, NonFiniteVec
 from xsearch.ranking import order
 from xsearch.store.ann import AnnFile, AnnPart, open_ann
 from xsearch.store.exact import ExactPart
+from xsearch.store.gpu import Gpu, GpuPart
 from xsearch.store.selection import Selection
 from xsearch.store.vectors import IdMap, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors
 
+# Parts with more rows go to the GPU, where there is one.
+GPU_ROWS = 50_000
 Selections = tuple[Selection, ...]
 
 
@@ -40,12 +43,18 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A part, its segments, its FAISS file if it has one, and where its rows begin among all."""
+    """A part, its segments, its FAISS file if it has one, where its rows begin among all, and itself on a GPU."""
 
-    part: Part
+    part: ExactPart | AnnPart
     segments: tuple[Segment, ...]
     file: AnnFile | None
     start: int
+    on_gpu: GpuPart | None = None
+
+    @property
+    def searched(self) -> Part:
+        """What searches the rows."""
+        return self.on_gpu or self.part
 
 
 class VectorSearcher:
@@ -85,6 +94,19 @@ class VectorSearcher:
     def __len__(self) -> int:
         return self._live_count
 
+    def move_to(self, gpu: Gpu, *, before: VectorSearcher | None = None) -> None:
+        """Copies the big parts to a GPU, but for those that an earlier state has there; to be called before any search.
+
+        A part of fewer rows is searched on the CPU sooner than it is asked for on the device.
+        """
+        there = {id(one.part): one.on_gpu for one in before._placed} if before is not None else {}
+        self._placed = tuple(
+            placed
+            if placed.part.rows <= GPU_ROWS
+            else replace(placed, on_gpu=there.get(id(placed.part)) or GpuPart(placed.part, gpu))
+            for placed in self._placed
+        )
+
     def select(self, allowed: PassageIds) -> Selections:
         """What :meth:`search` needs to search among these ids; those that are not in the index are passed over."""
         mask = np.zeros_like(self._live)
@@ -113,7 +135,7 @@ class VectorSearcher:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         selections = self._all if among is None else among
         found = [
-            (placed, placed.part.search(queries, k, selection))
+            (placed, placed.searched.search(queries, k, selection))
             for placed, selection in zip(self._placed, selections, strict=True)
             if selection.count
         ]
@@ -149,9 +171,10 @@ class VectorSearcher:
             Selection(placed.part.rows, mask[placed.start : placed.start + placed.part.rows]) for placed in self._placed
         )
 
-    def taken_over(self, segment: Segment, file: AnnFile) -> Part | None:
+    def taken_over(self, segment: Segment, file: AnnFile) -> AnnPart | None:
         """The part of this segment behind this FAISS file, or ``None``."""
-        return next((one.part for one in self._placed if (one.segments, one.file) == ((segment,), file)), None)
+        found = [one.part for one in self._placed if (one.segments, one.file) == ((segment,), file)]
+        return next((part for part in found if isinstance(part, AnnPart)), None)
 
     def longest_exact(self, segments: Sequence[Segment]) -> ExactPart | None:
         """The longest exact part whose segments are the first of these, or ``None``."""
@@ -177,7 +200,7 @@ def _parts(
     start = 0
     for group in groups:
         file = files.get(group[0].number)
-        made: Sequence[tuple[Part, tuple[Segment, ...]]]
+        made: Sequence[tuple[ExactPart | AnnPart, tuple[Segment, ...]]]
         if file is None:
             made = [(part, part.segments) for part in _exact_parts(index, group, dim, before)]
         else:

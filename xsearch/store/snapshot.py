@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from xsearch.store.catalog import (
     read_settings,
     tombstones,
 )
+from xsearch.store.gpu import Gpu, open_gpu
 from xsearch.store.hits import PassageRow, fetch_passages
 from xsearch.store.lexical import search_words
 from xsearch.store.listing import read_ann_files, read_segments
@@ -84,11 +86,21 @@ class LoadedState:
 
 
 class Loaded:
-    """What an open index has read of its last state; safe for several threads."""
+    """What an open index has read of its last state; safe for several threads.
 
-    def __init__(self) -> None:
+    Args:
+        device: where big parts are searched: ``cpu``, ``cuda``, ``cuda:1``.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
         self._lock = threading.Lock()
         self._state = LoadedState(-1, None)
+
+    @cached_property
+    def gpu(self) -> Gpu | None:
+        """The GPU that vectors are searched on, if there is one to be used."""
+        return open_gpu(self._device)
 
     def of(self, generation: int) -> LoadedState:
         """The state of that number: the newest stays, an older one is of its snapshot alone."""
@@ -129,7 +141,8 @@ class Snapshot:
             values = read_settings(self._connection, ("identity", "generation"))
         self.identity: str = values["identity"]
         self.generation: int = values["generation"]
-        self._state = (loaded or Loaded()).of(self.generation)
+        self._loaded = loaded or Loaded()
+        self._state = self._loaded.of(self.generation)
 
     @property
     def searcher(self) -> VectorSearcher:
@@ -151,6 +164,8 @@ class Snapshot:
         searcher = VectorSearcher(self._index, segments, ann_files=files, deleted=gone, dim=self._dim, before=before)
         if len(searcher) != self._count:
             raise self._catalog.damaged(f"lists {self._count} passages for {len(searcher)} vectors")
+        if self._loaded.gpu is not None:
+            searcher.move_to(self._loaded.gpu, before=before)
         return searcher
 
     @property
