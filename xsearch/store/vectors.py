@@ -30,6 +30,10 @@ DTYPE = np.dtype(np.float16)
 # of each block hashes 12 KiB, 7 microseconds.
 BLOCK_ROWS = 16
 BLOCK_SUM_BYTES = 8
+# An array file's head: this, two bytes for the length of what follows, and a description filled up with spaces.
+MAGIC = b"\x93NUMPY\x01\x00"
+HEAD_START = 10
+HEAD_BYTES = 4096
 # Rows turned to float32 at a time where all of a segment is read.
 READ_ROWS = 65_536
 # Turns a float16's bits, moved to where float32 has its exponent, into its value times 2 ** -112: see read_rows.
@@ -322,12 +326,30 @@ def _mapped(path: Path, segment: Segment) -> NDArray[np.float16]:
         size = path.stat().st_size
         if size != segment.size:
             raise _damaged(path, f"has {size} bytes, not {segment.size}")
-        # Not np.load, which would also open archives and pickles.
-        mapped = np.lib.format.open_memmap(path, mode="r")
-    if mapped.dtype != DTYPE or mapped.shape != (segment.rows, segment.dim) or not mapped.flags.c_contiguous:
-        raise _damaged(path, f"holds {mapped.shape} {mapped.dtype}, not {(segment.rows, segment.dim)} {DTYPE}")
+        shape = segment.rows, segment.dim
+        mapped = np.memmap(path, dtype=DTYPE, mode="r", offset=_head_size(path, segment), shape=shape)
     _read_here_and_there(mapped)
     return mapped.view(np.ndarray)
+
+
+def _head_size(path: Path, segment: Segment) -> int:
+    """How many bytes stand before the vectors.
+
+    The head is compared, not read: numpy evaluates it as Python, and a flipped bit there gets anything from a warning
+    to an error of the tokenizer. How many spaces fill it up depends on the version of numpy.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    described = _header((segment.rows, segment.dim))[HEAD_START:].rstrip()
+    length = HEAD_START + int.from_bytes(head[HEAD_START - 2 : HEAD_START], "little")
+    if head[: HEAD_START - 2] != MAGIC or length > len(head):
+        raise _damaged(path, "is not an array file")
+    found = head[HEAD_START:length].rstrip()
+    if found != described:
+        raise _damaged(path, f"holds {found.decode('ascii', 'replace')}, not {described.decode('ascii')}")
+    if length + segment.rows * segment.dim * DTYPE.itemsize != segment.size:
+        raise _damaged(path, f"has a head of {length} bytes")
+    return length
 
 
 def _read_here_and_there(mapped: np.memmap) -> None:
@@ -346,7 +368,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise _damaged(path, "is missing") from exc
     except OSError as exc:
         raise _damaged(path, f"cannot be read ({exc.strerror or exc})") from exc
-    except (ValueError, EOFError, SyntaxError) as exc:
+    except ValueError as exc:
         raise _damaged(path, f"is not an array file ({exc})") from exc
 
 
