@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from xsearch.errors import XsearchError
     from xsearch.index import Index
     from xsearch.ingest import IngestReport
+    from xsearch.maintain.migrate import migrate_index
+    from xsearch.maintain.repair import repair_index
+    from xsearch.maintain.verify import verify_index
     from xsearch.records import Document, Hit, Hits, Query, Span
     from xsearch.search.retrieve import SearchOptions
     from xsearch.store.folder import remove_index
     from xsearch.store.info import IndexInfo
+    from xsearch.store.unpack import import_archive
 
 _HOMES = {
     "Document": "records",
@@ -31,8 +35,12 @@ _HOMES = {
     "SearchOptions": "search.retrieve",
     "Span": "records",
     "XsearchError": "errors",
+    "import_archive": "store.unpack",
     "load_encoder": "encoder.load",
+    "migrate_index": "maintain.migrate",
     "remove_index": "store.folder",
+    "repair_index": "maintain.repair",
+    "verify_index": "maintain.verify",
 }
 
 __all__ = [
@@ -47,8 +55,12 @@ __all__ = [
     "SearchOptions",
     "Span",
     "XsearchError",
+    "import_archive",
     "load_encoder",
+    "migrate_index",
     "remove_index",
+    "repair_index",
+    "verify_index",
 ]
 
 

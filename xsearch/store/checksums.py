@@ -6,16 +6,9 @@ import hashlib
 import json
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from xsearch.records import Document
-from xsearch.store.catalog import Catalog, documents, passages, read_setting
-from xsearch.store.lexical import check_words
 from xsearch.text.normalise import content_hash
 
-READ_ROWS = 100
-# Catalogues of the first version have no checksums of texts until a writer opens them, and then of new documents only.
-CHECKSUMS_SINCE = 2
 # Made once: json.dumps makes one for each call.
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
@@ -60,63 +53,3 @@ def record_hash(document: Document) -> str:
 def record_hash_of(source: str, metadata: object) -> str:
     """:func:`record_hash` of a document's source and metadata."""
     return content_hash(source, _SORTED.encode(metadata))
-
-
-def check_catalog(catalog: Catalog) -> None:
-    """Reads all of a catalogue and checks it: the database by its own means, documents, and ranges of passages.
-
-    Raises:
-        IndexDamagedError
-    """
-    _check_database(catalog)
-    _check_documents(catalog)
-
-
-def _check_database(catalog: Catalog) -> None:
-    """Has SQLite read and check all of its file, and what refers to what."""
-    with catalog.reading() as connection:
-        if connection.dialect.name != "sqlite":
-            return
-        answers = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
-        orphans = list(connection.exec_driver_sql("PRAGMA foreign_key_check").scalars())
-    if answers != ["ok"]:
-        raise catalog.damaged(f"fails its integrity check ({answers[0]})")
-    with catalog.transaction() as connection:
-        check_words(connection)
-    if orphans:
-        raise catalog.damaged(f"holds {len(orphans)} rows of {orphans[0]} that belong to nothing")
-
-
-def _check_documents(catalog: Catalog) -> None:
-    """Compares each document with its checksum and its hash, and its passages with the length of its text."""
-    reach = (
-        sa.select(
-            passages.c.doc_key,
-            sa.func.min(passages.c.start).label("first"),
-            sa.func.min(passages.c.end - passages.c.start).label("shortest"),
-            sa.func.max(passages.c.end).label("last"),
-        )
-        .group_by(passages.c.doc_key)
-        .subquery()
-    )
-    names = ("doc_id", "lang", "title", "text", "source", "record_hash")
-    with catalog.reading() as connection:
-        kept = read_setting(connection, "schema_version") >= CHECKSUMS_SINCE
-        query = sa.select(
-            *(documents.c[name] for name in names),
-            documents.c.metadata.label("document_metadata"),
-            (documents.c.checksum if kept else sa.null()).label("checksum"),
-            ((reach.c.first < 0) | (reach.c.shortest <= 0) | (reach.c.last > sa.func.length(documents.c.text))).label(
-                "reaches_out"
-            ),
-        ).join_from(documents, reach, documents.c.doc_key == reach.c.doc_key, isouter=True)
-        for row in connection.execute(query).yield_per(READ_ROWS):
-            # Damage may have made anything of a column.
-            doc_id, lang, title, text, source = map(str, row[:5])
-            checksum = text_checksum(doc_id=doc_id, lang=lang, title=title, text=text)
-            if row.checksum not in (None, checksum):
-                raise catalog.damaged(f"holds the document {row.doc_id!r} with another text, title or language")
-            if row.record_hash != record_hash_of(source, row.document_metadata):
-                raise catalog.damaged(f"holds the document {row.doc_id!r} with another source or other metadata")
-            if row.reaches_out:
-                raise catalog.damaged(f"holds a passage that reaches out of its document {row.doc_id!r}")

@@ -20,7 +20,6 @@ from xsearch.store.checksums import Shown, passage_checksum, record_hash_of
 
 # Of the columns of _query; damage may have made anything of them, and what is not checked by a digest must not crash.
 _KINDS = (int, str, str, str, str, str, str, int, int)
-CHECKED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +51,6 @@ def fetch_passages(catalog: Catalog, connection: sa.Connection, passage_ids: Seq
             raise catalog.damaged(f"holds passage {row[0]}, of the document {row[1]!r}, with {fault}")
         found[row[0]] = PassageRow(*row[:10])
     return found
-
-
-def check_passages(catalog: Catalog) -> None:
-    """Reads every passage as a hit would show it, and checks it.
-
-    Raises:
-        IndexDamagedError: the first that is not as it was written.
-    """
-    ids = sa.select(passages.c.passage_id).order_by(passages.c.passage_id).limit(CHECKED_AT_ONCE)
-    last = -1
-    with catalog.reading() as connection:
-        while some := list(connection.execute(ids.where(passages.c.passage_id > last)).scalars()):
-            fetch_passages(catalog, connection, some)
-            last = some[-1]
 
 
 def _fault(row: Sequence[Any]) -> str:

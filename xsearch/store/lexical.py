@@ -68,11 +68,6 @@ def insert_words(connection: sa.Connection, rows: Sequence[tuple[int, str, str]]
     insert_many(connection, TABLE, ("rowid", "title", "body"), rows)
 
 
-def check_words(connection: sa.Connection) -> None:
-    """Has FTS5 read and check all of the table; damage is an error of the database. Needs a writing transaction."""
-    connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('integrity-check')")
-
-
 def search_words(
     connection: sa.Connection, query: str, k: int, *, count: int, allowed: PassageIds | None = None
 ) -> Nearest:
