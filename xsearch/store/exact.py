@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,20 @@ class ExactPart:
         self._flat = flat
 
     @classmethod
-    def read(cls, raws: Sequence[RawVectors], dim: int) -> ExactPart:
-        """The part made of the rows of segments, which are read."""
+    def read(cls, raws: Iterable[RawVectors], dim: int) -> ExactPart:
+        """The part made of the rows of segments, which are read one after the other.
+
+        Args:
+            raws: best opened as they are asked for: a memory map holds a file open, and a process may open few.
+        """
         faiss = import_faiss()
         flat = faiss.IndexFlat(dim, faiss.METRIC_INNER_PRODUCT)
+        segments: list[Segment] = []
         for raw in raws:
             for start in range(0, raw.rows, READ_ROWS):
                 flat.add(raw.read_range(start, min(start + READ_ROWS, raw.rows)))
-        return cls([raw.segment for raw in raws], flat)
+            segments.append(raw.segment)
+        return cls(segments, flat)
 
     def joined(self, other: ExactPart) -> ExactPart:
         """A part of these rows and then the other's, copied from memory."""

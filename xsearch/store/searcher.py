@@ -151,6 +151,12 @@ class VectorSearcher:
             query: ``(dim,) float32, L2-normalised``.
         """
         rows = self._ids.rows_of(passage_ids)
+        if len(rows) != len(passage_ids):
+            raise IndexDamagedError(
+                f"{len(passage_ids) - len(rows)} of {len(passage_ids)} passages have no vector",
+                "Every passage has one",
+                "See what is wrong with: xsearch verify NAME",
+            )
         scores = np.empty(len(rows), dtype=np.float32)
         for placed in self._placed:
             here = (rows >= placed.start) & (rows < placed.start + placed.part.rows)
@@ -226,7 +232,7 @@ def _exact_parts(index: Path, segments: Sequence[Segment], dim: int, before: Vec
         segments = segments[len(known.segments) :]
         known = before.longest_exact(segments) if before is not None and segments else None
     if segments:
-        parts.append(ExactPart.read([RawVectors(index, segment) for segment in segments], dim))
+        parts.append(ExactPart.read((RawVectors(index, segment) for segment in segments), dim))
     while len(parts) > 1 and 2 * parts[-1].rows >= parts[-2].rows:
         parts[-2:] = [parts[-2].joined(parts[-1])]
     return parts

@@ -108,7 +108,8 @@ class Loaded:
             newest = self._state
             if newest.generation == generation:
                 return newest
-            state = LoadedState(generation, newest.searcher or newest.before)
+            # Not "or": a searcher of no live row is false.
+            state = LoadedState(generation, newest.before if newest.searcher is None else newest.searcher)
             if generation > newest.generation:
                 self._state = state
             return state

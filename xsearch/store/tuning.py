@@ -200,7 +200,7 @@ def _recall(part: AnnPart, questions: _Questions, reach: Reach) -> float:
     for query, rows, lowest in zip(questions.queries, found, questions.lowest, strict=True):
         scores = part.vectors(rows) @ query
         met += min(TUNED_K, int((scores >= lowest - ROUNDING).sum()))
-    return met / (TUNED_K * len(found))
+    return met / (min(TUNED_K, part.rows) * len(found))
 
 
 def _seconds(part: AnnPart, questions: _Questions, reach: Reach) -> float:

@@ -21,7 +21,7 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xsearch.errors import IndexDamagedError
+from xsearch.errors import IndexDamagedError, InvalidArgumentError
 from xsearch.store.files import disk_errors, publish, sha256_of
 
 VECTORS_FOLDER = "vectors"
@@ -120,10 +120,18 @@ def write_segment(
 
     def write(file: IO[bytes]) -> None:
         file.write(_header(shape))
+        rows = 0
         for block in blocks:
+            if not len(block):
+                continue
+            if rows % BLOCK_ROWS or block.shape[1] != shape[1]:
+                raise _unfit(f"{len(block)} vectors of {block.shape[1]} dimensions come after {rows}", shape)
             halves = np.ascontiguousarray(block, dtype=DTYPE)
             file.write(halves.data.cast("B"))
             sums.extend(b"".join(_sum(halves[at : at + BLOCK_ROWS]) for at in range(0, len(halves), BLOCK_ROWS)))
+            rows += len(halves)
+        if rows != shape[0]:
+            raise _unfit(f"{rows} vectors came", shape)
 
     written = publish(folder / f"{number:06d}.npy", write)
     return Segment(number, *shape, written.size, written.sha256, runs, bytes(sums))
@@ -330,6 +338,14 @@ def _mapped(path: Path, segment: Segment) -> NDArray[np.float16]:
         mapped = np.memmap(path, dtype=DTYPE, mode="r", offset=_head_size(path, segment), shape=shape)
     _read_here_and_there(mapped)
     return mapped.view(np.ndarray)
+
+
+def _unfit(what: str, shape: tuple[int, int]) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"For a segment of {shape[0]} vectors of {shape[1]} dimensions {what}",
+        f"All must come, {BLOCK_ROWS} or a multiple of it at a time but for the last",
+        "Report this as a bug",
+    )
 
 
 def _head_size(path: Path, segment: Segment) -> int:
