@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,11 @@ MAX_LISTS = 65_536
 
 # The kind of index that is no approximation.
 FLAT = "Flat"
+
+READABLE = re.compile("[!-~]+")
+# FAISS takes these, and ends the process when it adds vectors.
+DEADLY = re.compile(r"(?:HNSW|NSG)0*[01](?!\d)|x0+(?!\d)|_0+(?!\d)")
+PLACE_IN_SOURCE = re.compile(r"^Error in .+? at \S+:\d+: (?:Error: )?")
 
 OnRows = Callable[[int], None]
 
@@ -52,14 +58,14 @@ def make(factory: str, dim: int) -> Any:
         InvalidArgumentError: FAISS cannot read the string, or the kind cannot do what a search needs.
     """
     faiss = import_faiss()
+    if not READABLE.fullmatch(factory):
+        raise _unreadable(factory, dim, "it is empty, or holds more than ASCII's letters, digits and signs")
+    if DEADLY.search(factory):
+        raise _unreadable(factory, dim, "a graph has at least 2 neighbours, a code 1 bit, a vector 1 dimension")
     try:
         made = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as exc:
-        raise InvalidArgumentError(
-            f"The factory string {factory!r} cannot be read: {_first_line(exc)}",
-            f"It must name a FAISS index for {dim} dimensions, e.g. IVF1024,PQ96x4fs or HNSW16,SQ8 or Flat",
-            "See FAISS's documentation of index_factory; or leave --factory out",
-        ) from exc
+    except (RuntimeError, MemoryError) as exc:
+        raise _unreadable(factory, dim, _first_line(exc)) from exc
     inner = faiss.downcast_index(made)
     inner = faiss.downcast_index(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
     if isinstance(inner, faiss.IndexIVF):
@@ -118,6 +124,14 @@ def check_selectors(made: Any, parameters: Callable[[int, Any], Any], factory: s
         raise _unusable(factory, "a filtered search found what the filter leaves out")
 
 
+def _unreadable(factory: str, dim: int, why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"The factory string {factory!r} cannot be read: {why}",
+        f"It must name a FAISS index for {dim} dimensions, e.g. IVF1024,PQ96x4fs or HNSW16,SQ8 or Flat",
+        "See FAISS's documentation of index_factory; or leave --factory out",
+    )
+
+
 def _unusable(factory: str, why: str) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"The index kind {factory!r} cannot be used: {why}",
@@ -129,7 +143,7 @@ def _unusable(factory: str, why: str) -> InvalidArgumentError:
 def _run(action: Callable[[], Any]) -> None:
     try:
         action()
-    except RuntimeError as exc:
+    except (RuntimeError, MemoryError) as exc:
         raise InvalidArgumentError(
             f"FAISS cannot build this index: {_first_line(exc)}",
             "There must be enough vectors for what the factory string asks, e.g. for its lists",
@@ -137,6 +151,6 @@ def _run(action: Callable[[], Any]) -> None:
         ) from exc
 
 
-def _first_line(error: RuntimeError) -> str:
+def _first_line(error: RuntimeError | MemoryError) -> str:
     """What FAISS says, without the place in its source."""
-    return str(error).strip().splitlines()[0].rsplit("Error: ", maxsplit=1)[-1]
+    return PLACE_IN_SOURCE.sub("", str(error).strip().splitlines()[0])
