@@ -44,7 +44,8 @@ def batches_of(documents: Iterable[Document], vectors: Any) -> Iterator[VectorBa
     Raises:
         InvalidArgumentError: there are fewer or more of them, or they are no vectors.
     """
-    if isinstance(documents, Sequence) and hasattr(vectors, "__len__") and _is_one_array(vectors):
+    if isinstance(documents, Sequence) and _is_one_array(vectors):
+        _check_shape(vectors)
         _check_number(len(documents), len(vectors), at_least=False)
     rest = iter(documents)
     row = 0
@@ -105,6 +106,11 @@ def _is_one_array(vectors: Any) -> bool:
     return hasattr(vectors, "shape")
 
 
+def _check_shape(vectors: Any) -> None:
+    if len(vectors.shape) != 2:
+        raise _no_vectors(f"vectors is an array of shape {tuple(vectors.shape)}")
+
+
 def _check_number(documents: int, vectors: int, *, at_least: bool) -> None:
     if documents != vectors:
         raise InvalidArgumentError(
@@ -117,8 +123,7 @@ def _check_number(documents: int, vectors: int, *, at_least: bool) -> None:
 def _blocks(vectors: Any) -> Iterator[NDArray[Any]]:
     """All rows in their order, ``(some, dim)`` at a time."""
     if _is_one_array(vectors):
-        if len(vectors.shape) != 2:
-            raise _no_vectors(f"vectors is an array of shape {tuple(vectors.shape)}")
+        _check_shape(vectors)
         for start in range(0, vectors.shape[0], BATCH_ROWS):
             yield _array(vectors[start : start + BATCH_ROWS], start)
         return

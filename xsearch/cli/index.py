@@ -32,6 +32,7 @@ class _Reading:
     """The documents of the sources, with what was skipped kept aside."""
 
     on_error: str
+    by_row: bool = False
     skipped: list[Skipped] = field(default_factory=list)
 
     def documents(self, items: Iterator[Document | Skipped]) -> Iterator[Document]:
@@ -41,6 +42,11 @@ class _Reading:
         for item in items:
             if not isinstance(item, Skipped):
                 yield item
+            elif self.by_row:
+                raise ReadError(
+                    item.source, item.reason, "With --vectors each record has a row, whether it can be read or not",
+                    "Mend it, or leave out both the record and its row", line=item.line,
+                )  # fmt: skip
             elif self.on_error == "stop":
                 raise ReadError(
                     item.source, item.reason, "Every document must be readable with --on-error stop",
@@ -58,6 +64,7 @@ Examples:
   xsearch index papers corpus.parquet --text-field abstract --id-field doi
   cat lines.txt | xsearch index lines -
   xsearch index news ./articles --catalog postgresql://ann@db.example/search
+  xsearch index wiki wiki.jsonl --vectors wiki.npy --encoder intfloat/multilingual-e5-small
   xsearch index news ./articles --prune      again later: only what changed is encoded"""
 )
 @click.argument("name")
@@ -84,6 +91,13 @@ Examples:
     help="What to do with a document id that comes twice in one run.",
 )
 @click.option(
+    "--vectors",
+    metavar="FILE.npy",
+    help="Vectors of the records of one SOURCE, one row each, in their order; each record is then one passage, and is "
+    "neither split nor encoded. They must be those of the index's encoder: only their size can be checked.",
+)
+@click.option("--vector-field", help="Field of each record that holds its vector; as --vectors.")
+@click.option(
     "--catalog",
     metavar="URL",
     help="Keep texts, metadata and words of a new index in this PostgreSQL database (extra: postgres), "
@@ -108,6 +122,7 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
     from xsearch.cli.progress import IngestProgress
     from xsearch.corpus.source import ReadOptions, measure_source, read_source
 
+    _check_vectors(sources, flags)
     path = index_path(name, flags["index_dir"])
     options = ReadOptions(
         text_field=flags["text_field"],
@@ -119,15 +134,18 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
     )
     sizes = [measure_source(source) for source in sources]
     total = sum(size.bytes for size in sizes) if all(size.bytes for size in sizes) else 0
-    reading = _Reading(flags["on_error"])
+    reading = _Reading(flags["on_error"], by_row=flags["vectors"] is not None)
     with IngestProgress(total, quiet=flags["quiet"]) as progress:
         # All of them before anything is made or written, for what is wrong with a source is mostly told here.
         items = [read_source(source, options, on_bytes=progress.advance) for source in sources]
-        found = [(_origin(source), reading.documents(item)) for source, item in zip(sources, items, strict=True)]
+        found = [
+            (_origin(source), *_with_vectors(reading.documents(item), flags))
+            for source, item in zip(sources, items, strict=True)
+        ]
         if flags["dry_run"]:
             from xsearch.cli.plan import print_plan
 
-            print_plan(path, chain.from_iterable(documents for _, documents in found), progress, flags)
+            print_plan(path, chain.from_iterable(documents for _, documents, _ in found), progress, flags)
             _print_skipped(reading.skipped, quiet=flags["quiet"])
             return
         try:
@@ -150,7 +168,7 @@ def index(name: str, sources: tuple[str, ...], **flags: Any) -> None:
 
 def _run(
     target: Index,
-    sources: Sequence[tuple[str, Iterator[Document]]],
+    sources: Sequence[tuple[str, Iterator[Document], Any]],
     around: tuple[_Reading, IngestProgress],
     flags: dict[str, Any],
 ) -> IngestReport:
@@ -159,23 +177,48 @@ def _run(
     reading, progress = around
     report = IngestReport()
     policy = DuplicatePolicy(flags["on_duplicate"])
-    names = [origin for origin, _ in sources]
+    names = [origin for origin, _, _ in sources]
 
     def told(line: str) -> None:
         progress.remark(f"{line.capitalize()} ...")
 
-    with target.run(names, passage_tokens=flags["passage_tokens"], on_stage=told) as run:
+    encode = flags["vectors"] is None and flags["vector_field"] is None
+    with target.run(names, passage_tokens=flags["passage_tokens"], encode=encode, on_stage=told) as run:
         if run.interrupted is not None:
             progress.remark(
                 f"Resuming: the run of {run.interrupted.started} was interrupted after {run.interrupted.documents:,} "
                 "documents; these are not encoded again."
             )
-        for origin, found in sources:
-            report.merge(run.add(found, origin=origin, on_duplicate=policy, on_done=progress.count))
+        for origin, documents, vectors in sources:
+            report.merge(
+                run.add(documents, vectors=vectors, origin=origin, on_duplicate=policy, on_done=progress.count)
+            )
         if flags["prune"]:
             pruned = run.prune({item.source for item in reading.skipped if not item.empty})
             report.pruned, report.kept = pruned.deleted, pruned.kept
     return report
+
+
+def _check_vectors(sources: Sequence[str], flags: dict[str, Any]) -> None:
+    """Refuses options that do not go with given vectors."""
+    given = [option for option in ("vectors", "vector_field") if flags[option] is not None]
+    if len(given) == 2:
+        raise click.UsageError("--vectors and --vector-field do not go together: vectors are in one place.")
+    if flags["vectors"] is not None and len(sources) > 1:
+        raise click.UsageError("--vectors goes with one SOURCE: rows and records are paired in their order.")
+    if given and flags["dry_run"]:
+        raise click.UsageError("--dry-run counts what must be encoded; with given vectors nothing must.")
+
+
+def _with_vectors(documents: Iterator[Document], flags: dict[str, Any]) -> tuple[Iterator[Document], Any]:
+    """The documents, and their vectors where these are given."""
+    if flags["vectors"] is None and flags["vector_field"] is None:
+        return documents, None
+    from xsearch.corpus.vectors import open_vectors, split_field
+
+    if flags["vectors"] is not None:
+        return documents, open_vectors(flags["vectors"])
+    return split_field(documents, flags["vector_field"])
 
 
 def _opened(path: Path, flags: dict[str, Any]) -> Index:
@@ -242,7 +285,8 @@ def _print_report(report: IngestReport, skipped: int, target: Index, documents: 
     click.echo(f"{report.documents:,} documents read: {', '.join(parts) or 'nothing to do'}")
     if report.passages:
         languages = ", ".join(f"{lang} {count:,}" for lang, count in report.languages.most_common(12))
-        click.echo(f"{report.passages:,} passages encoded ({report.tokens:,} tokens, {report.cut:,} cut): {languages}")
+        encoded = f"encoded ({report.tokens:,} tokens, {report.cut:,} cut)" if report.tokens else "with given vectors"
+        click.echo(f"{report.passages:,} passages {encoded}: {languages}")
     if report.unknown:
         languages = ", ".join(f"{lang} {count:,}" for lang, count in report.unknown.most_common(12))
         click.echo(
