@@ -68,6 +68,9 @@ def make(factory: str, dim: int) -> Any:
         raise _unreadable(factory, dim, _first_line(exc)) from exc
     inner = faiss.downcast_index(made)
     inner = faiss.downcast_index(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
+    searchable = faiss.IndexIVF, faiss.IndexHNSW, faiss.IndexFlat, faiss.IndexScalarQuantizer, faiss.IndexRaBitQ
+    if not isinstance(inner, searchable) or "AdditiveQuantizer" in str(type(inner).__mro__):
+        raise _unusable(factory, f"xsearch cannot search an {type(inner).__name__} among some of its rows")
     if isinstance(inner, faiss.IndexIVF):
         inner.cp.niter = TRAINING_ROUNDS
         inner.cp.max_points_per_centroid = TRAINING_VECTORS_A_LIST
