@@ -21,6 +21,7 @@ from xsearch.prepare import storable_document
 from xsearch.records import Document, Passage
 from xsearch.store.checksums import record_hash
 from xsearch.store.rows import Prepared, Rows, make_rows
+from xsearch.store.vectors import Segment
 from xsearch.store.writer import Stored, Writer
 from xsearch.text.language import detect
 from xsearch.text.tags import canonical_tag
@@ -162,12 +163,14 @@ class _Session:
         if self._failed or not len(waiting):
             return
         rows = make_rows([item.prepared for item in waiting.items.values()], self._keys, self._writer.run_id)
-        vectors = waiting.matrix(self._options.dim)
+        # Beside what is being written: hashing many small blocks would wait for Python after each in the other thread.
+        segment = self._writer.write_vectors(rows, waiting.matrix(self._options.dim))
+        waiting.vectors.clear()
         self.wait()
         self._keys = rows.following
         self._writing = {row[1]: row[0] for row in rows.documents} | waiting.unchanged
         self._writing |= {doc_id: doc_key for doc_id, (doc_key, _) in waiting.relabelled.items()}
-        self._future = self._pool.submit(self._write, waiting, rows, vectors)
+        self._future = self._pool.submit(self._write, waiting, rows, segment)
         updated = sum(item.replaced is not None for item in waiting.items.values())
         self.report.updated += updated
         self.report.added += len(waiting.items) - updated
@@ -185,10 +188,10 @@ class _Session:
             self._failed = False
         self._writing = {}
 
-    def _write(self, waiting: _Waiting, rows: Rows, vectors: Halves) -> None:
+    def _write(self, waiting: _Waiting, rows: Rows, segment: Segment | None) -> None:
         if rows.documents:
             replaced = [item.replaced for item in waiting.items.values() if item.replaced is not None]
-            self._writer.write_rows(rows, vectors, replaced=replaced)
+            self._writer.write_rows(rows, segment, replaced=replaced)
         self._writer.mark_seen(list(waiting.unchanged.values()), self._options.origin)
         self._writer.update_records(dict(waiting.relabelled.values()))
 

@@ -32,7 +32,7 @@ def prepared(doc_id: str, text: str, cuts: Sequence[tuple[int, int]], **fields: 
 
 def put(catalog: Catalog, *batch: Prepared) -> None:
     with catalog.transaction() as connection:
-        insert_rows(connection, make_rows(batch, Keys(1, 1), 1))
+        insert_rows(connection, make_rows(batch, Keys(1, 1, 1), 1))
 
 
 @pytest.fixture

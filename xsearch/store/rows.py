@@ -48,10 +48,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that the next document and the next passage get."""
+    """The keys that the next document and the next passage get, and the number of the next vector file."""
 
     doc_key: int
     passage_id: int
+    file_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Rows:
     """The rows of a batch, with their keys.
 
     Attributes:
-        first, following: the keys of its first document and passage, and those that come after its last.
+        first, following: what its first document and passage and its vector file get, and what comes after its last.
         words: of each passage its id and the words of title and text.
     """
 
@@ -77,7 +78,9 @@ def make_rows(batch: Sequence[Prepared], first: Keys, run_id: int) -> Rows:
         batch: each document id at most once.
         run_id: of the run that writes them.
     """
-    rows = Rows(first, Keys(first.doc_key + len(batch), first.passage_id + _count(batch)), [], [], [])
+    count = sum(len(item.passages) for item in batch)
+    following = Keys(first.doc_key + len(batch), first.passage_id + count, first.file_number + bool(count))
+    rows = Rows(first, following, [], [], [])
     passage_id = first.passage_id
     for doc_key, item in enumerate(batch, first.doc_key):
         document = item.document
@@ -110,7 +113,3 @@ def insert_rows(connection: sa.Connection, rows: Rows) -> None:
     ):
         insert_many(connection, table, columns, some)
     insert_words(connection, rows.words)
-
-
-def _count(batch: Sequence[Prepared]) -> int:
-    return sum(len(item.passages) for item in batch)

@@ -15,8 +15,8 @@ from xsearch.store.fields import compact_json
 
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
-# Of rows that one INSERT puts in: SQLite takes at least 32,766 values.
-INSERT_ROWS = 2_000
+# That one INSERT puts in: SQLite takes at least 32,766.
+INSERT_VALUES = 32_000
 # Of the database that a writer holds in memory, in KiB: the index over ids of a million documents.
 WRITER_CACHE_KIB = 65_536
 
@@ -73,8 +73,9 @@ def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], r
             connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", list(rows))
         return
     places = f"({', '.join('?' * len(columns))})"
-    for start in range(0, len(rows), INSERT_ROWS):
-        some = rows[start : start + INSERT_ROWS]
+    step = INSERT_VALUES // len(columns)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
         values = tuple(value for row in some for value in row)
         connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {', '.join([places] * len(some))}", values)
 

@@ -29,7 +29,7 @@ from xsearch.store.listing import insert_segment, next_file_number, note_file_nu
 from xsearch.store.merge import OnStage, remove_unlisted, settle
 from xsearch.store.rows import Keys, Prepared, Rows, insert_rows, make_rows
 from xsearch.store.upgrade import upgrade
-from xsearch.store.vectors import Halves, Vectors, consecutive, write_segment
+from xsearch.store.vectors import Halves, Segment, Vectors, consecutive, write_segment
 
 NEXT_DOC_KEY = "next_doc_key"
 
@@ -101,7 +101,7 @@ class Writer:
             highest = connection.execute(sa.select(sa.func.max(documents.c.doc_key))).scalar() or 0
             # Where an older xsearch wrote last, the setting is not there.
             doc_key = max(read_setting(connection, NEXT_DOC_KEY) or 1, highest + 1)
-            return Keys(doc_key, read_setting(connection, "next_passage_id"))
+            return Keys(doc_key, read_setting(connection, "next_passage_id"), next_file_number(connection))
 
     def write(self, batch: Sequence[Prepared], vectors: Vectors) -> None:
         """Replaces or adds documents with their vectors, in one commit.
@@ -112,36 +112,42 @@ class Writer:
         """
         rows = make_rows(batch, self.next_keys(), self.run_id)
         known = self.stored([item.document.doc_id for item in batch])
-        self.write_rows(rows, vectors, replaced=[item.doc_key for item in known.values()])
+        segment = self.write_vectors(rows, vectors)
+        self.write_rows(rows, segment, replaced=[item.doc_key for item in known.values()])
 
-    def write_rows(self, rows: Rows, vectors: Vectors | Halves, *, replaced: Sequence[int]) -> None:
-        """Adds documents with their vectors in place of others, in one commit.
+    def write_vectors(self, rows: Rows, vectors: Vectors | Halves) -> Segment | None:
+        """Puts the vectors of rows on disk, where nobody sees them before :meth:`write_rows`; ``None`` where are none.
 
         Args:
-            rows: with keys that follow those of all that was written before.
             vectors: ``(passages of the rows, dim)`` float32 or float16, in order.
-            replaced: keys of the documents that go.
         """
-        first, count = rows.first.passage_id, len(rows.passages)
+        first, count = rows.first, len(rows.passages)
         if count != len(vectors):
             raise InvalidArgumentError(
                 f"{len(vectors)} vectors came for {count} passages",
                 "Each passage has one vector",
                 "Report this as a bug",
             )
-        with self._catalog.reading() as connection:
-            expected: int = read_setting(connection, "next_passage_id")
-            number = next_file_number(connection)
-        if first != expected:
-            raise InvalidArgumentError(
-                f"Passages come with ids from {first}", f"The next id is {expected}", "Report this as a bug"
-            )
-        segment = write_segment(self._index, number, consecutive(first), vectors.shape, [vectors]) if count else None
+        if not count:
+            return None
+        return write_segment(self._index, first.file_number, consecutive(first.passage_id), vectors.shape, [vectors])
+
+    def write_rows(self, rows: Rows, segment: Segment | None, *, replaced: Sequence[int]) -> None:
+        """Adds documents in place of others, in one commit with their vectors.
+
+        Args:
+            rows: with keys that follow those of all that was written before.
+            segment: their vectors, from :meth:`write_vectors`.
+            replaced: keys of the documents that go.
+        """
+        expected = self.next_keys()
+        if rows.first != expected:
+            raise InvalidArgumentError(f"Rows begin at {rows.first}", f"{expected} come next", "Report this as a bug")
         with self._catalog.transaction() as connection:
             delete_documents(connection, replaced)
             if segment is not None:
                 insert_segment(connection, segment)
-                note_file_number(connection, number)
+                note_file_number(connection, segment.number)
                 write_setting(connection, "next_passage_id", rows.following.passage_id)
             write_setting(connection, NEXT_DOC_KEY, rows.following.doc_key)
             insert_rows(connection, rows)
@@ -164,7 +170,7 @@ class Writer:
         if not doc_keys:
             return
         with self._catalog.transaction() as connection:
-            seen = documents.update().where(documents.c.doc_key.in_(doc_keys))
+            seen = documents.update().where(any_of(connection, documents.c.doc_key, doc_keys))
             connection.execute(seen.values(run_id=self.run_id, origin=origin))
 
     def delete(self, doc_ids: Sequence[str]) -> int:
