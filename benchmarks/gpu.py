@@ -61,12 +61,11 @@ def exact(vectors: NDArray[np.float16], queries: NDArray[np.float32], device: st
 
 
 def part_search(part: Any) -> Search:
-    """The search of a part of an index: the best ten of what it gives, by the raw vectors."""
+    """The search of a part of an index."""
     everything = Selection(part.rows, None)
 
     def search(queries: NDArray[np.float32]) -> list[NDArray[np.int64]]:
-        found = part.search(queries, K, everything)
-        return [rows[np.argsort(-(part.vectors(rows) @ query))[:K]] for rows, query in zip(found, queries, strict=True)]
+        return [found.rows for found in part.search(queries, K, everything)]
 
     return search
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from xsearch.errors import IndexDamagedError
-from xsearch.ranking import top_k
-from xsearch.store.exact import SPARE_ROWS
+from xsearch.store.exact import NOTHING, SPARE_ROWS, best_of
 from xsearch.store.files import sha256_of
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, Rows, Scratch, Vectors, VectorSource
+from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
 
 ANN_FOLDER = "ann"
 # Tuned for this many answers; more of them take more candidates and more effort, see Reach.for_k.
@@ -28,8 +25,10 @@ EXACT_AMONG = 2_000
 PASS_OVER_SHARE = 0.8
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
-# Fewer queries than these are not worth a second thread.
-QUERIES_A_THREAD = 8
+# Queries whose candidates are scored in one step: their vectors stay in the processor's second cache.
+QUERIES_A_BLOCK = 4
+# Rows that are scored in one step where all are.
+SCORED_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +149,8 @@ class AnnPart:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         return self._raw.read_range(start, stop)
 
-    def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> list[Rows]:
-        """For each query about ``k`` rows, mostly its best ones, in no order; ``k`` where there are so many.
+    def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> list[Found]:
+        """About the ``k`` best rows of each query, ``k`` where there are so many; of equals the later comes first.
 
         Args:
             queries: ``(n, dim) float32``.
@@ -160,16 +159,16 @@ class AnnPart:
         """
         count = min(k, selection.count)
         if count == 0:
-            return [np.empty(0, dtype=np.int64)] * len(queries)
+            return [NOTHING] * len(queries)
         if selection.count <= max(EXACT_AMONG, 2 * count):
             return [self._best_among(query, selection.selected, count) for query in queries]
-        found: list[Rows] = []
+        reach = reach or self.reach.for_k(k)
+        found: list[Found] = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
-            some = queries[start : start + QUERIES_AT_ONCE]
-            found.extend(self._search(some, count, selection, reach or self.reach.for_k(k)))
+            found.extend(self._search(queries[start : start + QUERIES_AT_ONCE], count, selection, reach))
         return found
 
-    def _search(self, queries: Vectors, count: int, selection: Selection, reach: Reach) -> list[Rows]:
+    def _search(self, queries: Vectors, count: int, selection: Selection, reach: Reach) -> list[Found]:
         passed_over = selection.mask is None or selection.share >= PASS_OVER_SHARE
         if passed_over:
             reach = replace(reach, candidates=math.ceil(reach.candidates / selection.share))
@@ -177,43 +176,58 @@ class AnnPart:
             reach = reach.for_share(selection.share)
         reach = self._possible(reach)
         parameters = self._search_parameters(reach.effort, None if passed_over else selection.selector)
-        _, found = self._faiss.search(queries, reach.candidates, params=parameters)
 
-        def decide(places: Sequence[int]) -> list[Rows]:
-            scratch = Scratch(reach.candidates, queries.shape[1])
-            return [self._decided(queries[n], found[n], count, selection, reach, scratch) for n in places]
-
-        threads = min(_processors(), len(queries) // QUERIES_A_THREAD)
-        if threads < 2:
-            return decide(range(len(queries)))
-        with ThreadPoolExecutor(threads) as pool:
-            shares = [range(len(queries))[n * len(queries) // threads : (n + 1) * len(queries) // threads]
-                      for n in range(threads)]  # fmt: skip
-            return [rows for some in pool.map(decide, shares) for rows in some]
+        _, candidates = self._faiss.search(queries, reach.candidates, params=parameters)
+        return self._decided(queries, candidates, count, selection, reach)
 
     def _decided(
-        self, query: Vectors, found: Rows, count: int, selection: Selection, reach: Reach, scratch: Scratch
-    ) -> Rows:
-        """The best of the candidates by their raw vectors; more is looked for where they are too few."""
-        rows = selection.keep(found[found >= 0])
-        if len(rows) >= count:
-            return _best(self._raw.scores(rows, query, scratch), rows, count)
+        self, queries: Vectors, candidates: Rows, count: int, selection: Selection, reach: Reach
+    ) -> list[Found]:
+        """The best of each query's candidates by their raw vectors; more is looked for where they are too few."""
+        usable = candidates >= 0
+        if not usable.all():
+            candidates = np.maximum(candidates, 0)
+        if selection.mask is not None:
+            usable &= selection.mask[candidates]
+        scratch = Scratch(QUERIES_A_BLOCK * candidates.shape[1], queries.shape[1])
+        scores = np.empty(candidates.shape, dtype=np.float32)
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = slice(start, start + QUERIES_A_BLOCK)
+            scores[block] = self._raw.scores(candidates[block], queries[block], scratch)
+        scores[~usable] = -np.inf
+        kept = min(count + SPARE_ROWS, candidates.shape[1])
+        lines = np.arange(len(queries))[:, None]
+        best = np.argpartition(scores, -kept, axis=1)[:, -kept:]
+        rows, scores = candidates[lines, best], scores[lines, best]
+        ranked = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
+        rows, scores = rows[lines, ranked], scores[lines, ranked]
+        enough = usable.sum(axis=1) >= count
+        return [
+            Found(rows[place], scores[place])
+            if enough[place]
+            else self._farther(queries[place], count, selection, reach)
+            for place in range(len(queries))
+        ]
+
+    def _farther(self, query: Vectors, count: int, selection: Selection, reach: Reach) -> Found:
+        """The best rows of a query for which too few were found so near."""
         wider = self._possible(Reach(4 * max(reach.effort, 1), max(reach.candidates, 4 * count)))
         if wider.effort <= reach.effort and wider.candidates <= reach.candidates:
             return self._best_among(query, selection.selected, count)
         parameters = self._search_parameters(wider.effort, selection.selector)
         _, more = self._faiss.search(query[None], wider.candidates, params=parameters)
-        return self._decided(query, more[0], count, selection, wider, Scratch(wider.candidates, len(query)))
+        return self._decided(query[None], more, count, selection, wider)[0]
 
     def _possible(self, reach: Reach) -> Reach:
         return Reach(min(reach.effort, self.greatest_effort), min(reach.candidates, self.rows))
 
-    def _best_among(self, query: Vectors, rows: Rows, count: int) -> Rows:
+    def _best_among(self, query: Vectors, rows: Rows, count: int) -> Found:
         """The best of these rows, all of which are scored."""
-        best = np.empty(0, dtype=np.int64)
-        for start in range(0, len(rows), READ_ROWS):
-            some = np.concatenate([best, rows[start : start + READ_ROWS]])
-            best = _best(self._raw.scores(some, query, Scratch(len(some), len(query))), some, count)
+        best = NOTHING
+        for start in range(0, len(rows), SCORED_AT_ONCE):
+            some = rows[start : start + SCORED_AT_ONCE]
+            scores = self._raw.scores(some[None], query[None], Scratch(len(some), len(query)))[0]
+            best = best_of(np.concatenate([best.rows, some]), np.concatenate([best.scores, scores]), count)
         return best
 
 
@@ -262,15 +276,6 @@ def _ivf_of(found: Any) -> Any:
 def _hnsw_of(found: Any) -> Any:
     inner = _inner(found)
     return inner if isinstance(inner, import_faiss().IndexHNSW) else None
-
-
-def _best(scores: Vectors, rows: Rows, count: int) -> Rows:
-    """The best rows, and a few more, because the scores' last bits depend on the company."""
-    return rows[top_k(scores, rows, k=min(count + SPARE_ROWS, len(rows)))]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _damaged(path: Path, what: str) -> IndexDamagedError:

@@ -29,7 +29,7 @@ from xsearch.store.postgres import (
     schema_size,
     vacuum_schema,
 )
-from xsearch.store.sqlite import sqlite_engine, sqlite_refusal, sqlite_url
+from xsearch.store.sqlite import is_cut_short, sqlite_engine, sqlite_refusal, sqlite_url, vacuum_file
 
 CATALOG_FILE = "catalog.sqlite"
 # Nobody's text holds these, and neither SQLite's text functions nor UTF-8 take them.
@@ -158,6 +158,8 @@ class Catalog:
         Raises:
             IndexDamagedError, IndexTooNewError
         """
+        if not self.schema and is_cut_short(Path(self.place)):
+            raise self.damaged("is shorter than it was written")
         with self.reading() as connection:
             version = read_setting(connection, "schema_version")
             found = {key: read_setting(connection, key) for key in NEEDED_SETTINGS}
@@ -214,10 +216,7 @@ class Catalog:
                 vacuum_schema(self._engine, self.schema)
         else:
             with self.own_errors(), self._engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection
-                driver.execute("VACUUM")
-                # Readers may keep it from the whole of the log; the next commits do the rest.
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                vacuum_file(connection)
 
     def size(self) -> int:
         """Bytes on the disk of a PostgreSQL server; an SQLite file's own size is not in it."""
@@ -258,6 +257,11 @@ def create_catalog(file: Path, values: Mapping[str, Any]) -> None:
     for leftover in file.parent.glob(f"{temporary.name}*"):
         leftover.unlink()
     Catalog(sqlite_url(temporary, "rwc"), place=str(temporary)).create(values)
+    # SQLite is silent where it could not put its log into the file, and the log would stay behind.
+    if temporary.with_name(f"{temporary.name}-wal").exists():
+        raise StoreError(
+            f"{temporary} cannot be written", "Its folder must have room", "Check the free space, and try again"
+        )
     publish_file(temporary, file)
 
 

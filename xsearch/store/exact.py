@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, RawVectors, Rows, Segment, Vectors
+from xsearch.store.vectors import READ_ROWS, Found, RawVectors, Rows, Segment, Vectors, inner_products
 
 # By how much two ways of computing one score may differ: measured 2e-7 at 384 dimensions.
 ROUNDING = 4e-6
@@ -17,6 +17,9 @@ SPARE_ROWS = 8
 # While at least this share of the rows may be found, a few more are fetched and the others passed over; a selector
 # keeps FAISS from its matrix product, which is several times as fast.
 PASS_OVER_SHARE = 0.8
+
+
+NOTHING = Found(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 class ExactPart:
@@ -67,8 +70,8 @@ class ExactPart:
         vectors: Vectors = self._flat.reconstruct_batch(rows)
         return vectors
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Rows]:
-        """For each query rows that hold its ``k`` best, and whatever ties with the last of them, in no order.
+    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+        """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first.
 
         Args:
             queries: ``(n, dim) float32``.
@@ -76,16 +79,17 @@ class ExactPart:
         """
         count = min(k, selection.count)
         if count == 0:
-            return [np.empty(0, dtype=np.int64)] * len(queries)
+            return [NOTHING] * len(queries)
         if selection.mask is not None and selection.share >= PASS_OVER_SHARE:
             fetched = min(self.rows, round(count / selection.share) + 4 * SPARE_ROWS)
             scores, rows = self._flat.search(queries, fetched)
         else:
             scores, rows = self._fetch(queries, min(count + SPARE_ROWS, selection.count), selection)
-        return [
-            self._enough(query[None], scores[place], rows[place], count, selection)
-            for place, query in enumerate(queries)
-        ]
+        found: list[Found] = []
+        for place, query in enumerate(queries):
+            near = self._enough(query[None], scores[place], rows[place], count, selection)
+            found.append(best_of(near, inner_products(self.vectors(near), query), count))
+        return found
 
     def _enough(self, query: Vectors, scores: Vectors, rows: Rows, count: int, selection: Selection) -> Rows:
         """What was found for a query, or more where that does not reach past all that may tie with the k-th."""
@@ -105,3 +109,9 @@ class ExactPart:
             parameters = import_faiss().SearchParameters(sel=selection.selector)
             scores, rows = self._flat.search(queries, k, params=parameters)
         return scores, rows
+
+
+def best_of(rows: Rows, scores: Vectors, count: int) -> Found:
+    """The best of some rows, in order; ids ascend with rows, so that the later of two equals is the better one."""
+    best = np.lexsort((rows, scores))[::-1][:count]
+    return Found(rows[best], scores[best])

@@ -53,11 +53,16 @@ def publish(path: Path, write: Callable[[IO[bytes]], None]) -> Written:
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with disk_errors(path):
-        with temporary.open("wb") as file:
-            hashing = _HashingFile(file)
-            write(hashing)  # type: ignore[arg-type]  # only write() is called
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                hashing = _HashingFile(file)
+                write(hashing)  # type: ignore[arg-type]  # only write() is called
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # A full disk needs the room.
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(path)
         flush_folder(path.parent)
     return Written(size=hashing.size, sha256=hashing.digest.hexdigest())
@@ -183,17 +188,17 @@ def folder_lock(folder: Path, refusal: Callable[[str], XsearchError]) -> Iterato
             since = datetime.now(UTC).isoformat(timespec="seconds")
             with disk_errors(path):
                 file.truncate(0)
-                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-                file.flush()
+                file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode())
             yield
         finally:
             file.truncate(0)
             _unlock(file)
 
 
-def _opened(path: Path) -> IO[str]:
+def _opened(path: Path) -> BinaryIO:
     with disk_errors(path):
-        return path.open("a+", encoding="utf-8")
+        # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+        return path.open("ab+", buffering=0)
 
 
 def _holder(path: Path) -> str:
@@ -208,7 +213,7 @@ def _holder(path: Path) -> str:
 if os.name == "nt":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _try_lock(file: BinaryIO) -> bool:
         try:
             file.seek(1 << 30)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
@@ -216,19 +221,19 @@ if os.name == "nt":
             return False
         return True
 
-    def _unlock(file: IO[str]) -> None:
+    def _unlock(file: BinaryIO) -> None:
         file.seek(1 << 30)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
 
 else:
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _try_lock(file: BinaryIO) -> bool:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def _unlock(file: IO[str]) -> None:
+    def _unlock(file: BinaryIO) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_UN)

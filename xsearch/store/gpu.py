@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from xsearch.errors import InvalidArgumentError
-from xsearch.store.exact import SPARE_ROWS
+from xsearch.store.exact import SPARE_ROWS, best_of
 from xsearch.store.kinds import TRAINING_ROUNDS, TRAINING_VECTORS_A_LIST, lists_for, some_rows
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, Rows, Vectors
+from xsearch.store.vectors import READ_ROWS, Found, Rows, Vectors, inner_products
 
 log = logging.getLogger("xsearch")
 
@@ -52,8 +52,8 @@ class CpuPart(Protocol):
         """These rows, ``(n, dim) float32``."""
         ...
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Rows]:
-        """For each query rows among which its ``k`` best are, in no order."""
+    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+        """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first."""
         ...
 
 
@@ -124,8 +124,8 @@ class GpuPart:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         return self._part.read_range(start, stop)
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Rows]:
-        """For each query rows among which its ``k`` best are, in no order.
+    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+        """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first.
 
         Narrow filters, and more answers than FAISS gives from a GPU, are left to the part on the CPU.
         """
@@ -136,11 +136,15 @@ class GpuPart:
         with self._gpu.lock:
             _, found = self._faiss.search(queries, min(fetched, self.rows), params=self._parameters)
         kept = [selection.keep(rows[rows >= 0]) for rows in found]
-        missing = [place for place, rows in enumerate(kept) if len(rows) < count]
+        best = [
+            best_of(rows, inner_products(self.vectors(rows), query), count)
+            for rows, query in zip(kept, queries, strict=True)
+        ]
+        missing = [place for place, one in enumerate(best) if len(one.rows) < count]
         if missing:
-            for place, rows in zip(missing, self._part.search(queries[missing], k, selection), strict=True):
-                kept[place] = rows
-        return kept
+            for place, one in zip(missing, self._part.search(queries[missing], k, selection), strict=True):
+                best[place] = one
+        return best
 
 
 def _built(part: CpuPart, gpu: Gpu) -> Any:

@@ -20,7 +20,7 @@ from xsearch.store.ann import AnnFile, AnnPart, open_ann
 from xsearch.store.exact import ExactPart
 from xsearch.store.gpu import Gpu, GpuPart
 from xsearch.store.selection import Selection
-from xsearch.store.vectors import IdMap, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors
+from xsearch.store.vectors import Found, IdMap, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors, inner_products
 
 # Parts with more rows go to the GPU, where there is one.
 GPU_ROWS = 50_000
@@ -32,8 +32,8 @@ class Part(Protocol):
 
     rows: int
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Rows]:
-        """For each query rows among which its ``k`` best are, in no order."""
+    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+        """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first."""
         ...
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -139,10 +139,7 @@ class VectorSearcher:
             for placed, selection in zip(self._placed, selections, strict=True)
             if selection.count
         ]
-        return [
-            self._nearest(query, [(placed, rows[place]) for placed, rows in found], k)
-            for place, query in enumerate(queries)
-        ]
+        return [self._nearest([(placed.start, some[n]) for placed, some in found], k) for n in range(len(queries))]
 
     def cosines(self, query: Vectors, passage_ids: PassageIds) -> Vectors:
         """The scores of given passages, ``(n,) float32``, in their order; each must be in the index and not deleted.
@@ -161,14 +158,16 @@ class VectorSearcher:
         for placed in self._placed:
             here = (rows >= placed.start) & (rows < placed.start + placed.part.rows)
             if here.any():
-                scores[here] = _cosines(placed.part.vectors(rows[here] - placed.start), query)
-        return scores
+                scores[here] = inner_products(placed.part.vectors(rows[here] - placed.start), query)
+        return scores.clip(-1, 1)
 
-    def _nearest(self, query: Vectors, found: Sequence[tuple[_Placed, Rows]], k: int) -> Nearest:
+    def _nearest(self, found: Sequence[tuple[int, Found]], k: int) -> Nearest:
+        """The best of what the parts have found for one query; each says where its rows begin."""
         if not found:
             return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-        scores = np.concatenate([_cosines(placed.part.vectors(rows), query) for placed, rows in found])
-        ids = self._ids.ids_of(np.concatenate([rows + placed.start for placed, rows in found]))
+        scores = np.concatenate([one.scores for _, one in found]).clip(-1, 1)
+        ids = self._ids.ids_of(np.concatenate([one.rows + start for start, one in found]))
+        # Again, because what differed beyond 1 is equal now.
         best = order(scores, ids)[:k]
         return Nearest(ids[best], scores[best])
 
@@ -236,12 +235,6 @@ def _exact_parts(index: Path, segments: Sequence[Segment], dim: int, before: Vec
     while len(parts) > 1 and 2 * parts[-1].rows >= parts[-2].rows:
         parts[-2:] = [parts[-2].joined(parts[-1])]
     return parts
-
-
-def _cosines(vectors: Vectors, query: Vectors) -> Vectors:
-    """Row by row, so that a score does not depend on what else is scored with it; FAISS's last bits do."""
-    scores: Vectors = (vectors * query).sum(axis=1).clip(-1, 1)
-    return scores
 
 
 def _other_dimension(index: Path, segment: Segment, dim: int) -> IndexDamagedError:

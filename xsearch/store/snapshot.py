@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
+from xsearch.errors import InvalidArgumentError
 from xsearch.store.catalog import (
     Catalog,
     documents,
@@ -195,7 +196,7 @@ class Snapshot:
     def _passage_ids(self, langs: Sequence[str], where: str) -> PassageIds:
         query = sa.select(passages.c.passage_id).order_by(passages.c.passage_id)
         if langs:
-            tags = [tag for tag in self._languages() if any(matches(tag, lang) for lang in langs)]
+            tags = [tag for tag in self._languages() if any(self._matches(tag, lang) for lang in langs)]
             query = query.where(passages.c.lang.in_(tags))
         if where:
             query = query.join(documents, passages.c.doc_key == documents.c.doc_key).where(parse_where(where))
@@ -212,6 +213,12 @@ class Snapshot:
         ids = None if allowed is None else allowed.passage_ids
         with self._catalog.own_errors():
             return search_words(self._connection, query, k, count=self._count, allowed=ids)
+
+    def _matches(self, tag: str, lang: str) -> bool:
+        try:
+            return matches(tag, lang)
+        except InvalidArgumentError as exc:
+            raise self._catalog.damaged(f"holds passages in a language {tag!r}, which is none") from exc
 
     def _languages(self) -> list[str]:
         """The languages of all passages."""

@@ -19,6 +19,10 @@ BUSY_TIMEOUT_S = 60.0
 INSERT_VALUES = 32_000
 # Of the database that a writer holds in memory, in KiB: the index over ids of a million documents.
 WRITER_CACHE_KIB = 65_536
+# In the head of a database file (https://sqlite.org/fileformat.html): the size of its pages and their number, and two
+# counters; where they differ an old version of SQLite wrote last, and the number means nothing.
+HEAD_BYTES = 100
+PAGE_SIZE_AT, COUNTER_AT, PAGES_AT, VALID_FOR_AT = slice(16, 18), slice(24, 28), slice(28, 32), slice(92, 96)
 
 
 def sqlite_url(file: Path, mode: str) -> str:
@@ -58,6 +62,39 @@ def sqlite_engine(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def vacuum_file(connection: sa.Connection) -> None:
+    """Has a database file give back its empty pages, and its log."""
+    driver: Any = connection.connection.driver_connection
+    # Readers may keep it from the whole of the log; the next commits do the rest.
+    for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        try:
+            driver.execute(statement)
+        except sqlite3.Error as exc:
+            raise OperationalError(statement, None, exc) from exc
+
+
+def is_cut_short(file: Path) -> bool:
+    """Whether a database file has fewer pages than its head says; SQLite itself reads what is missing as zeros.
+
+    While there is a log, it may hold the pages.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(HEAD_BYTES)
+        size = file.stat().st_size
+        if log.exists() and log.stat().st_size:
+            return False
+        with file.open("rb") as opened:
+            # Another process may have finished putting the log into the file meanwhile.
+            if opened.read(HEAD_BYTES) != head or file.stat().st_size != size:
+                return False
+    except OSError:
+        return False
+    pages, page_size = int.from_bytes(head[PAGES_AT], "big"), int.from_bytes(head[PAGE_SIZE_AT], "big")
+    return head[COUNTER_AT] == head[VALID_FOR_AT] and size < pages * (65_536 if page_size == 1 else page_size)
 
 
 def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

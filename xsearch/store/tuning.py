@@ -37,7 +37,7 @@ MARGIN = 0.005
 TRIAL_ROWS = 65_536
 TRIAL_QUERIES = 200
 EFFORT_GROWTH = 1 / 3
-CANDIDATES = (40, 80, 160, 320, 640, 1280)
+CANDIDATES = (80, 160, 320, 640, 1280)
 # Neighbouring efforts that are tried lie this far apart.
 EFFORT_STEP = 1.2
 TIMED_ROUNDS = 3
@@ -197,9 +197,8 @@ def _recall(part: AnnPart, questions: _Questions, reach: Reach) -> float:
     """Share of the ten nearest that are found."""
     found = part.search(questions.queries, TUNED_K, Selection(part.rows, None), reach=reach)
     met = 0
-    for query, rows, lowest in zip(questions.queries, found, questions.lowest, strict=True):
-        scores = part.vectors(rows) @ query
-        met += min(TUNED_K, int((scores >= lowest - ROUNDING).sum()))
+    for one, lowest in zip(found, questions.lowest, strict=True):
+        met += int((one.scores >= lowest - ROUNDING).sum())
     return met / (min(TUNED_K, part.rows) * len(found))
 
 

@@ -79,6 +79,14 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of a part that are near to one query, and their scores, both ``(found,)``, best first."""
+
+    rows: Rows
+    scores: Vectors
+
+
+@dataclass(frozen=True, slots=True)
 class Nearest:
     """What one query found: ids and scores, both ``(found,)``, best first."""
 
@@ -151,8 +159,8 @@ class VectorSource(Protocol):
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         ...
 
-    def scores(self, rows: Rows, query: Vectors, scratch: Scratch) -> Vectors:
-        """Inner products of these rows with a query, ``(n,) float32``; their last bits depend on the company."""
+    def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
+        """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
         ...
 
 
@@ -171,10 +179,9 @@ class HeldVectors:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         return self._held[start:stop]
 
-    def scores(self, rows: Rows, query: Vectors, scratch: Scratch) -> Vectors:
-        """Inner products of these rows with a query, ``(n,) float32``."""
-        products: Vectors = self._held[rows] @ query
-        return products
+    def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
+        """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
+        return inner_products(self._held[rows], queries[:, None])
 
 
 class RawVectors:
@@ -220,11 +227,12 @@ class RawVectors:
         self._check_rows(rows)
         return self.halves[rows]
 
-    def scores(self, rows: Rows, query: Vectors, scratch: Scratch) -> Vectors:
-        """Inner products of these rows with a query, ``(n,) float32``; their last bits depend on the company."""
-        self._check_rows(rows)
-        products: Vectors = self._scaled(rows, scratch) @ (query * HALF_SCALE)
-        return products
+    def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
+        """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
+        flat = rows.ravel()
+        self._check_rows(flat)
+        scaled = self._scaled(flat, scratch).reshape(*rows.shape, self.dim)
+        return inner_products(scaled, queries[:, None] * HALF_SCALE)
 
     def read_range(self, start: int, stop: int) -> Vectors:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
@@ -273,6 +281,15 @@ class Scratch:
     def __init__(self, rows: int, dim: int) -> None:
         self.bits = np.empty((rows, dim), dtype=np.int16)
         self.wide = np.empty((rows, dim), dtype=np.int32)
+
+
+def inner_products(vectors: Vectors, queries: Vectors) -> Vectors:
+    """Inner products along the last axis, pair by pair: to the last bit the same in any company.
+
+    Those of a matrix product are not, and a passage would not have the same score in every search.
+    """
+    products: Vectors = np.vecdot(vectors, queries)
+    return products
 
 
 class IdMap:

@@ -18,6 +18,8 @@ from xsearch.text.segment import FTS5_TOKENIZE, segment
 SHADOWS = ("data", "idx", "docsize", "config")
 COPY = "checked_words"
 WORDS_AT_ONCE = 2_000
+# The number of FTS5's record of sums.
+AVERAGES = 1
 # Passages, spread over all, whose words are looked up: FTS5's own check misses an index to its leaves that lacks some,
 # and takes an emptied structure for that of a new table.
 LOOKED_UP = 64
@@ -41,6 +43,8 @@ def words_fault(connection: sa.Connection) -> str:
             connection.exec_driver_sql(f"INSERT INTO temp.{COPY} ({COPY}) VALUES ('integrity-check')")
         except DatabaseError as exc:
             return f"holds a full-text table that is damaged ({exc.orig})"
+        if not _lengths_fit(connection):
+            return "holds a full-text table with other lengths of passages than were written"
         if not all(_finds(connection, *one) for one in _spread(connection)):
             return "holds a full-text table that does not find what it should"
     listed = f"{TABLE}_docsize" if connection.dialect.name == "sqlite" else TABLE
@@ -111,6 +115,34 @@ def _finds(connection: sa.Connection, passage_id: int, text: str) -> bool:
     query = sa.text(f"SELECT 1 FROM {TABLE} WHERE {TABLE} MATCH :words AND rowid = :passage_id")
     expression = " AND ".join(f'"{word}"' for word in words)
     return connection.execute(query, {"words": expression, "passage_id": passage_id}).first() is not None
+
+
+def _lengths_fit(connection: sa.Connection) -> bool:
+    """Whether the lengths that BM25 goes by add up to their sums, which FTS5 does not check.
+
+    Both are variable-length integers: of each passage the tokens of its title and its text, of all passages their
+    number and then the same (https://sqlite.org/fts5.html#the_docsize_table).
+    """
+    sums = connection.exec_driver_sql(f"SELECT block FROM main.{TABLE}_data WHERE id = {AVERAGES}").scalar()
+    met = [0, 0, 0]
+    for (sizes,) in connection.exec_driver_sql(f"SELECT sz FROM main.{TABLE}_docsize"):
+        lengths = _integers(sizes)
+        if len(lengths) != len(met) - 1:
+            return False
+        met = [before + one for before, one in zip(met, (1, *lengths), strict=True)]
+    return (_integers(sums) or [0, 0, 0]) == met
+
+
+def _integers(data: object) -> list[int]:
+    """Variable-length integers as SQLite writes them: seven bits a byte, the high bit set in all but the last."""
+    found: list[int] = []
+    value = 0
+    for byte in data if isinstance(data, bytes) else b"":
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            found.append(value)
+            value = 0
+    return found
 
 
 def _make(connection: sa.Connection, name: str) -> None:
