@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import (
@@ -20,7 +21,7 @@ from xsearch.errors import (
 )
 from xsearch.index import Index
 from xsearch.maintain.reencode import encode_again
-from xsearch.store.catalog import Catalog
+from xsearch.store.catalog import Catalog, passages
 from xsearch.store.folder import check_is_index
 from xsearch.store.location import find_catalog
 from xsearch.store.vectors import VECTORS_FOLDER, IdMap, RawVectors, Vectors
@@ -114,7 +115,7 @@ def verify_index(
 
 
 def _sampled(index: Index, catalog: Catalog, checked: Checked, rng: random.Random, count: int) -> _Sample:
-    """Encodes some passages again, of those whose vectors can be read."""
+    """Encodes some passages again, of those whose vectors can be read and were not given (these count no tokens)."""
     if not count or not checked.passages:
         return _Sample()
     try:
@@ -124,7 +125,9 @@ def _sampled(index: Index, catalog: Catalog, checked: Checked, rng: random.Rando
     try:
         with catalog.reading() as connection:
             listed = read_listed(connection)
-            known = np.intersect1d(listed.passage_ids, IdMap(listed.segments).all_ids())
+            # Vectors that came with their documents may be of any text.
+            encoded = connection.execute(sa.select(passages.c.passage_id).where(passages.c.tokens > 0)).scalars()
+            known = np.intersect1d(np.fromiter(encoded, dtype=np.int64), IdMap(listed.segments).all_ids())
             ids = sorted(rng.sample(known.tolist(), min(count, len(known))))
             stored, ids = _stored(index.path, listed, ids)
             again = encode_again(connection, encoder, index.passage_tokens, ids)
