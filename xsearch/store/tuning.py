@@ -24,7 +24,7 @@ from xsearch.store.kinds import (
     training_rows,
 )
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, HeldVectors, RawVectors, Vectors, VectorSource
+from xsearch.store.vectors import READ_ROWS, RawVectors, Rows, Scratch, Vectors, VectorSource, inner_products
 
 DEFAULT_RECALL = 0.95
 # The recall of so many queries has a standard error of 0.5 points, and is asked to lie that much above what was asked.
@@ -93,6 +93,26 @@ class _Tuned:
     reach: Reach
     recall: float
     seconds_a_query: float
+
+
+class HeldVectors:
+    """Vectors in memory, ``(rows, dim) float32``: a sample."""
+
+    def __init__(self, held: Vectors) -> None:
+        self.rows, self.dim = held.shape
+        self._held = held
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """These rows, ``(n, dim) float32``."""
+        return self._held[rows]
+
+    def read_range(self, start: int, stop: int) -> Vectors:
+        """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
+        return self._held[start:stop]
+
+    def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
+        """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
+        return inner_products(self._held[rows], queries[:, None])
 
 
 def build(raw: RawVectors, wanted: Wanted, *, on_rows: OnRows | None = None) -> Built:

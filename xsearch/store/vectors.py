@@ -164,26 +164,6 @@ class VectorSource(Protocol):
         ...
 
 
-class HeldVectors:
-    """Vectors in memory, ``(rows, dim) float32``."""
-
-    def __init__(self, held: Vectors) -> None:
-        self.rows, self.dim = held.shape
-        self._held = held
-
-    def vectors(self, rows: Rows) -> Vectors:
-        """These rows, ``(n, dim) float32``."""
-        return self._held[rows]
-
-    def read_range(self, start: int, stop: int) -> Vectors:
-        """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
-        return self._held[start:stop]
-
-    def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
-        """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
-        return inner_products(self._held[rows], queries[:, None])
-
-
 class RawVectors:
     """The vectors of a segment through the memory map; every row is checked before it is read for the first time.
 
