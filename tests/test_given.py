@@ -22,6 +22,7 @@ from xsearch.errors import (
     XsearchError,
 )
 from xsearch.index import Index
+from xsearch.maintain.verify import verify_index
 from xsearch.records import Document
 from xsearch.search.retrieve import Mode
 from xsearch.store.catalog import passages
@@ -160,6 +161,17 @@ class TestStored:
     def test_a_run_without_an_encoder_encodes_nothing(self, index: Index) -> None:
         with index.run(encode=False) as run, pytest.raises(InvalidArgumentError, match="came without vectors"):
             run.add(one_each(1))
+
+
+def test_verify_passes_given_vectors_over(tmp_path: Path) -> None:
+    """They are not those of their texts, as far as anybody can tell, and are no damage."""
+    with Index.create(tmp_path / "index", encoder=FakeEncoder()) as index:
+        index.add(numbered(4))
+        encoded = index.info().passages
+        index.add(one_each(50), vectors=embed([f"else {n}" for n in range(50)]))
+    report = verify_index(tmp_path / "index", encoder=FakeEncoder(), sample=1_000)
+    assert (report.passages, report.sampled, report.damages) == (encoded + 50, encoded, ())
+    assert report.lowest_cosine == pytest.approx(1, abs=1e-3)
 
 
 class TestAgain:

@@ -69,7 +69,7 @@ class Passage:
         position: 0-based place among the document's passages.
         start, end: character offsets (code points) into the document's text.
         lang: BCP-47 tag of this passage; may differ from its document's.
-        tokens: encoder tokens of what is encoded (title included), special tokens included.
+        tokens: encoder tokens of what is encoded (title and special tokens included); 0 where the vector was given.
     """
 
     position: int
