@@ -111,7 +111,7 @@ class TestSegment:
                 whole.add((place, value))
         # White space at the end of the description is as good as any other.
         end = content.index(b"}") + 1
-        assert all(content[place] == value or place >= end and value in b" \n" for place, value in whole)
+        assert all(content[place] == value or (place >= end and bytes([value]).isspace()) for place, value in whole)
         assert (end + 3, ord("\n")) in whole
 
     def test_the_header_of_another_numpy(self, tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ TUNED_K = 10
 EXACT_AMONG = 2_000
 # While at least this share of the rows may be found, the others are passed over among the candidates.
 PASS_OVER_SHARE = 0.8
+# How effort grows as fewer rows may be found. Measured on 20,000 rows of which one in a hundred was allowed: a graph
+# found 0.86 of the nearest with the lists' power, 0.90 with 0.7, and all with 1, in ten times the time.
+LISTS_POWER = 0.4
+GRAPH_POWER = 0.8
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
 # Queries whose candidates are scored in one step: their vectors stay in the processor's second cache.
@@ -51,9 +55,14 @@ class Reach:
         times = k / TUNED_K
         return Reach(math.ceil(self.effort * times**0.25), math.ceil(self.candidates * times**0.8))
 
-    def for_share(self, share: float) -> Reach:
-        """The reach where only a share of the rows may be found: the nearest of them lie in farther lists."""
-        return replace(self, effort=math.ceil(self.effort * max(share, 1e-6) ** -0.4))
+    def for_share(self, share: float, *, graph: bool = False) -> Reach:
+        """The reach where only a share of the rows may be found: the nearest of them lie in farther lists.
+
+        Of a graph the others are met all the same on the way there, and count.
+        """
+        return replace(
+            self, effort=math.ceil(self.effort * max(share, 1e-6) ** -(GRAPH_POWER if graph else LISTS_POWER))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,9 @@ def open_ann(index: Path, file: AnnFile, dim: int) -> Any:
         raise _damaged(path, f"cannot be read ({exc.strerror or exc})") from exc
     except RuntimeError as exc:
         raise _damaged(path, f"is no FAISS index ({exc})") from exc
-    if (found.d, found.ntotal, found.metric_type) != (dim, file.rows, faiss.METRIC_INNER_PRODUCT):
+    if found.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise _damaged(path, "ranks by another measure than inner products")
+    if (found.d, found.ntotal) != (dim, file.rows):
         raise _damaged(path, f"holds {found.ntotal} vectors of {found.d} dimensions, not {file.rows} of {dim}")
     return found
 
@@ -140,6 +151,7 @@ class AnnPart:
         self._faiss = found
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
+        self._graph = _hnsw_of(found) is not None
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
@@ -173,7 +185,7 @@ class AnnPart:
         if passed_over:
             reach = replace(reach, candidates=math.ceil(reach.candidates / selection.share))
         else:
-            reach = reach.for_share(selection.share)
+            reach = reach.for_share(selection.share, graph=self._graph)
         reach = self._possible(reach)
         parameters = self._search_parameters(reach.effort, None if passed_over else selection.selector)
 
