@@ -177,7 +177,7 @@ def test_from_many_threads(part: AnnPart, queries: Floats) -> None:
 def test_equal_rows(queries: Floats) -> None:
     """Pitfall 30: where all candidates are equal the later rows come first, among those that FAISS has found."""
     vectors = stored(np.repeat(clustered_vectors(30, dim=DIM), 20, axis=0))
-    [found] = part_of("SQ8", vectors).search(queries[:1], 5, Selection(600, None))
+    [found] = part_of("SQ8", vectors, Reach(0, 40)).search(queries[:1], 5, Selection(600, None))
     nearest = int(scores_of(vectors, queries[0]).argmax()) // 20
     assert {row // 20 for row in found.rows.tolist()} == {nearest}
     assert found.rows.tolist() == sorted(found.rows.tolist(), reverse=True)
