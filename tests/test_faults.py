@@ -264,7 +264,7 @@ def die_at(step: str, number: int) -> None:
 def create_and_die(path: Path, number: int) -> None:
     """Ends at one of the steps of making an index."""
     if number == 1:
-        files.json.dump = die  # type: ignore[assignment]  # with an empty lock file
+        files.json.dumps = die  # type: ignore[assignment]  # with an empty lock file
     if number == 2:
         Catalog.create = die  # type: ignore[method-assign]
     if number == 3:

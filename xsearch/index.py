@@ -24,6 +24,7 @@ from xsearch.store.catalog import (
     storable,
 )
 from xsearch.store.compact import Compacted, compact, set_search
+from xsearch.store.documents import read_documents
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import check_free, check_is_index
 from xsearch.store.generation import check_identity
@@ -287,10 +288,14 @@ class Index:
                         raise
 
     def get(self, doc_id: str) -> Document | None:
-        """The document with this id, as stored, or ``None``."""
+        """The document with this id, as stored, or ``None``.
+
+        Raises:
+            IndexDamagedError: it is not as it was written.
+        """
         with self._catalog.reading() as connection:
-            row = connection.execute(_document_query().where(documents.c.doc_id == storable(doc_id))).one_or_none()
-        return None if row is None else _document(row)
+            found = list(read_documents(self._catalog, connection, doc_id=storable(doc_id)))
+        return found[0] if found else None
 
     def find(self, where: str) -> list[str]:
         """Ids of the documents that fit a filter, in the order in which they were added."""
@@ -311,8 +316,7 @@ class Index:
     def __iter__(self) -> Iterator[Document]:
         """All documents, in the order in which they were added, on one state of the index."""
         with self._catalog.reading() as connection:
-            for row in connection.execute(_document_query().order_by(documents.c.doc_key)).yield_per(ITERATE_ROWS):
-                yield _document(row)
+            yield from read_documents(self._catalog, connection)
 
     def __len__(self) -> int:
         """How many documents there are."""
@@ -382,12 +386,3 @@ def _policy(policy: DuplicatePolicy | str) -> DuplicatePolicy:
         raise InvalidArgumentError(
             f"on_duplicate is {policy!r}", "It must be 'replace', 'skip' or 'error'", "Choose one of these"
         ) from exc
-
-
-def _document_query() -> sa.Select[Any]:
-    names = ("doc_id", "text", "title", "lang", "source")
-    return sa.select(*(documents.c[name] for name in names), documents.c.metadata.label("document_metadata"))
-
-
-def _document(row: Any) -> Document:
-    return Document(row.doc_id, row.text, row.title, row.lang, row.source, row.document_metadata)

@@ -214,9 +214,9 @@ class Snapshot:
         with self._catalog.own_errors():
             return search_words(self._connection, query, k, count=self._count, allowed=ids)
 
-    def _matches(self, tag: str, lang: str) -> bool:
+    def _matches(self, tag: object, lang: str) -> bool:
         try:
-            return matches(tag, lang)
+            return matches(str(tag), lang)
         except InvalidArgumentError as exc:
             raise self._catalog.damaged(f"holds passages in a language {tag!r}, which is none") from exc
 

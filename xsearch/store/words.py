@@ -20,6 +20,9 @@ COPY = "checked_words"
 WORDS_AT_ONCE = 2_000
 # The number of FTS5's record of sums.
 AVERAGES = 1
+PLACES = "checked_places"
+# Ids of passages count by their remainder, so that sums over all stay within 64 bits.
+FEW = 65_521
 # Passages, spread over all, whose words are looked up: FTS5's own check misses an index to its leaves that lacks some,
 # and takes an emptied structure for that of a new table.
 LOOKED_UP = 64
@@ -32,6 +35,7 @@ def words_fault(connection: sa.Connection) -> str:
     this connection alone sees.
     """
     read_any_bytes(connection)
+    placed = True
     if connection.dialect.name == "sqlite":
         try:
             # A search reads what the copy does not take over: the table's format.
@@ -41,10 +45,9 @@ def words_fault(connection: sa.Connection) -> str:
                 connection.exec_driver_sql(f"DELETE FROM temp.{COPY}_{name}")
                 connection.exec_driver_sql(f"INSERT INTO temp.{COPY}_{name} SELECT * FROM main.{TABLE}_{name}")
             connection.exec_driver_sql(f"INSERT INTO temp.{COPY} ({COPY}) VALUES ('integrity-check')")
+            placed = _places_fit(connection)
         except DatabaseError as exc:
             return f"holds a full-text table that is damaged ({exc.orig})"
-        if not _lengths_fit(connection):
-            return "holds a full-text table with other lengths of passages than were written"
         if not all(_finds(connection, *one) for one in _spread(connection)):
             return "holds a full-text table that does not find what it should"
     listed = f"{TABLE}_docsize" if connection.dialect.name == "sqlite" else TABLE
@@ -52,7 +55,9 @@ def words_fault(connection: sa.Connection) -> str:
     missing = connection.exec_driver_sql(
         f"SELECT count(*) FROM passages WHERE passage_id NOT IN (SELECT {key} FROM {listed})"
     ).scalar_one()
-    return f"lacks the words of {missing:,} passages" if missing else ""
+    if missing:
+        return f"lacks the words of {missing:,} passages"
+    return "" if placed else "holds a full-text table that has words at other places than were written"
 
 
 def renew_words(connection: sa.Connection, on_done: Callable[[int], None] = lambda count: None) -> int:
@@ -117,20 +122,31 @@ def _finds(connection: sa.Connection, passage_id: int, text: str) -> bool:
     return connection.execute(query, {"words": expression, "passage_id": passage_id}).first() is not None
 
 
-def _lengths_fit(connection: sa.Connection) -> bool:
-    """Whether the lengths that BM25 goes by add up to their sums, which FTS5 does not check.
+def _places_fit(connection: sa.Connection) -> bool:
+    """Whether words stand at places that fit the lengths of passages, and these their sums; FTS5 checks neither.
 
-    Both are variable-length integers: of each passage the tokens of its title and its text, of all passages their
-    number and then the same (https://sqlite.org/fts5.html#the_docsize_table).
+    Lengths are variable-length integers: of each passage the tokens of its title and of its text, of all passages their
+    number and then the same (https://sqlite.org/fts5.html#the_docsize_table). The tokens of a text of n stand at 0 to
+    n - 1, which is compared by their number and by sums.
     """
     sums = connection.exec_driver_sql(f"SELECT block FROM main.{TABLE}_data WHERE id = {AVERAGES}").scalar()
-    met = [0, 0, 0]
-    for (sizes,) in connection.exec_driver_sql(f"SELECT sz FROM main.{TABLE}_docsize"):
+    met, places = [0, 0, 0], [0, 0, 0, 0]
+    for passage_id, sizes in connection.exec_driver_sql(f"SELECT id, sz FROM main.{TABLE}_docsize"):
         lengths = _integers(sizes)
         if len(lengths) != len(met) - 1:
             return False
         met = [before + one for before, one in zip(met, (1, *lengths), strict=True)]
-    return (_integers(sums) or [0, 0, 0]) == met
+        for length in lengths:
+            among = length * (length - 1) // 2
+            here = (length, among, passage_id % FEW * length, passage_id % FEW * among)
+            places = [before + one for before, one in zip(places, here, strict=True)]
+    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE temp.{PLACES} USING fts5vocab(main, {TABLE}, instance)")
+    found = connection.exec_driver_sql(
+        f"SELECT count(*), coalesce(sum(offset), 0), coalesce(sum(doc % {FEW}), 0), coalesce(sum(doc % {FEW} * offset),"
+        f" 0), coalesce(sum(col = 'title'), 0) FROM temp.{PLACES}"
+    ).one()
+    connection.exec_driver_sql(f"DROP TABLE temp.{PLACES}")
+    return (_integers(sums) or [0, 0, 0]) == met and list(found) == [*places, met[1]]
 
 
 def _integers(data: object) -> list[int]:
