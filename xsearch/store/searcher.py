@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xsearch.errors import IndexDamagedError, InvalidArgumentError, NonFiniteVectorError
 from xsearch.ranking import order
-from xsearch.store.ann import AnnFile, AnnPart, open_ann
+from xsearch.store.ann import ANN_FOLDER, AnnFile, AnnPart, open_ann
 from xsearch.store.exact import ExactPart
 from xsearch.store.gpu import Gpu, GpuPart
 from xsearch.store.selection import Selection
@@ -205,6 +205,8 @@ def _parts(
     start = 0
     for group in groups:
         file = files.get(group[0].number)
+        if file is not None and file.rows != group[0].rows:
+            raise _other_rows(index, group[0], file)
         made: Sequence[tuple[ExactPart | AnnPart, tuple[Segment, ...]]]
         if file is None:
             made = [(part, part.segments) for part in _exact_parts(index, group, dim, before)]
@@ -235,6 +237,14 @@ def _exact_parts(index: Path, segments: Sequence[Segment], dim: int, before: Vec
     while len(parts) > 1 and 2 * parts[-1].rows >= parts[-2].rows:
         parts[-2:] = [parts[-2].joined(parts[-1])]
     return parts
+
+
+def _other_rows(index: Path, segment: Segment, file: AnnFile) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"The FAISS file {index / ANN_FOLDER / file.name} is of {file.rows} rows, its vector file of {segment.rows}",
+        "It must be of all rows of that file",
+        "Make it anew with: xsearch repair NAME",
+    )
 
 
 def _other_dimension(index: Path, segment: Segment, dim: int) -> IndexDamagedError:
