@@ -1,4 +1,4 @@
-"""Every file of an index cut short and with one bit flipped, at many places each: the right answer, or an error of ours.
+"""Every file of an index cut short and with a bit flipped, at many places each: the right answer, or an error of ours.
 
 The damaged copies are opened, searched and verified in processes forked from one that has loaded everything (this
 file), so that a crash is seen as one.

@@ -251,7 +251,7 @@ def spread(steps: list[str], numbers: list[int], most: int) -> list[int]:
     if len(numbers) <= most:
         return numbers
     kinds = {steps[number - 1]: number for number in reversed(numbers)}
-    weighted = sorted([*kinds.values(), *numbers[:: len(numbers) // most]])
+    weighted = sorted([*kinds.values(), *numbers[:: len(numbers) // max(most, 1)]])
     return [weighted[place * len(weighted) // most] for place in range(most)]
 
 
