@@ -36,11 +36,11 @@ from xsearch.errors import (
 from xsearch.index import Index
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import SearchOptions
-from xsearch.store import vectors
+from xsearch.store import searcher, verify
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE, writer_lock
 from xsearch.store.folder import remove_index
-from xsearch.store.vectors import VECTORS_FOLDER, Segment, open_segment
+from xsearch.store.vectors import VECTORS_FOLDER, RawVectors, Segment
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -429,11 +429,12 @@ class TestReadersAndWriters:
     ) -> None:
         read: list[int] = []
 
-        def counted(folder: Path, segment: Segment) -> Any:
+        def counted(folder: Path, segment: Segment) -> RawVectors:
             read.append(segment.number)
-            return open_segment(folder, segment)
+            return RawVectors(folder, segment)
 
-        monkeypatch.setattr(vectors, "open_segment", counted)
+        for module in (searcher, verify):
+            monkeypatch.setattr(module, "RawVectors", counted)
         index.add(docs("one", "two"))
         assert {hit.doc_id for hit in index.search("one")} == {"d1", "d2"}
         index.add([Document("d3", "three"), Document("d1", "another one")])

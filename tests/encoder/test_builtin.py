@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +298,24 @@ def test_a_configuration_with_a_wrong_type_is_refused(copy: Path, change: dict[s
 
 def test_characters_outside_the_vocabulary_are_counted(builtin: BuiltinEncoder) -> None:
     assert builtin.unknown_characters(["hello world", "", "გზაშია", "hello გზაშია"]) == [0, 0, 6, 6]
+
+
+def test_many_threads_get_what_one_gets(builtin: BuiltinEncoder) -> None:
+    """Nothing is kept between calls: tokenizer and session are shared as they were loaded."""
+    texts = [f"Satz {number} " * (1 + number % 30) for number in range(24)]
+    calls: list[Callable[[], Sequence[object]]] = [
+        lambda: list(builtin.encode_queries(texts[:6])),
+        lambda: list(builtin.encode_passages(texts)),
+        lambda: builtin.token_vectors(texts[:4]),
+        lambda: builtin.token_offsets(texts),
+        lambda: builtin.unknown_characters(texts),
+    ]
+    expected = [call() for call in calls]
+
+    def call(number: int) -> None:
+        found = calls[number % len(calls)]()
+        for one, other in zip(found, expected[number % len(calls)], strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(call, range(40)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -521,3 +523,28 @@ def change_weight(folder: Path, name: str, value: float) -> None:
     weights = load_file(path)
     weights[name].flat[0] = value
     save_file(weights, path, metadata={"format": "pt"})
+
+
+# --- threads
+
+
+def test_many_threads_get_what_one_gets(folder: Path) -> None:
+    """Without a lock, one call's padding or truncation meets another's: errors, and offsets that are cut."""
+    encoder = HubEncoder(str(folder))
+    texts = [f"Satz {number} " * (1 + number % 40) for number in range(60)]
+    calls: list[Callable[[], Sequence[object]]] = [
+        lambda: list(encoder.encode_queries(texts[:20])),
+        lambda: list(encoder.encode_passages(texts)),
+        lambda: encoder.token_vectors(texts[:3]),
+        lambda: encoder.token_offsets(texts),
+        lambda: encoder.unknown_characters(texts),
+    ]
+    expected = [call() for call in calls]
+
+    def call(number: int) -> None:
+        found = calls[number % len(calls)]()
+        for one, other in zip(found, expected[number % len(calls)], strict=True):
+            np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-6)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(call, range(60)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ class HubEncoder:
     (``StaticEmbedding``, model2vec) is a table of token vectors and their mean. Prompts come from the model's own
     configuration; families known to need them get theirs where it has none.
 
+    May be called from several threads; one of them encodes at a time, because the tokenizers of transformers keep
+    truncation and padding as a state that each call changes.
+
     Args:
         name: a folder, or a name on the Hugging Face hub; nothing is fetched when ``HF_HUB_OFFLINE`` is set.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -95,6 +99,7 @@ class HubEncoder:
 
     def __init__(self, name: str, *, device: str = "cpu") -> None:
         self._name = name
+        self._lock = threading.RLock()
         self._model = _load(name, device)
         self._static = static.is_static(self._model)
         raw = self._model.tokenizer
@@ -152,13 +157,17 @@ class HubEncoder:
 
     def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
         """For each passage its token vectors, ``(tokens, dim) float32``, special tokens and prompt left out."""
-        return [self._token_vectors(text) for text in texts]
+        found: list[Vectors] = []
+        for text in texts:
+            with self._lock:
+                found.append(self._token_vectors(text))
+        return found
 
     def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """For each text the character span of every token; nothing is cut."""
         if not texts:
             return []
-        with _long_texts_allowed(self._tokenizer):
+        with self._lock, _long_texts_allowed(self._tokenizer):
             encoded = self._tokenizer(
                 [encodable(text) for text in texts],
                 add_special_tokens=False,
@@ -183,9 +192,10 @@ class HubEncoder:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), CHUNK_TEXTS):
             chunk = [encodable(text) for text in texts[start : start + CHUNK_TEXTS]]
-            vectors[start : start + len(chunk)] = self._model.encode(
-                chunk, prompt=prompt, batch_size=BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True
-            )
+            with self._lock:
+                vectors[start : start + len(chunk)] = self._model.encode(
+                    chunk, prompt=prompt, batch_size=BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True
+                )
             if on_progress is not None:
                 on_progress(len(chunk))
         if self._static:
@@ -217,7 +227,7 @@ class HubEncoder:
         return whole[:first], whole[first + len(plain) :]
 
     def _ids(self, text: str) -> list[int]:
-        with _long_texts_allowed(self._tokenizer):
+        with self._lock, _long_texts_allowed(self._tokenizer):
             ids: list[int] = self._tokenizer(encodable(text), add_special_tokens=False, truncation=False)["input_ids"]
         return ids
 
