@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -41,6 +43,11 @@ def sqlite_engine(url: str) -> sa.Engine:
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False, "isolation_level": None},
         json_serializer=compact_json,
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def do_connect(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
+        if _is_sealed(Path(unquote(urlsplit(arguments[0]).path))):
+            arguments[0] = arguments[0].replace("mode=rw", "mode=ro&immutable=1")
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
@@ -95,6 +102,16 @@ def is_cut_short(file: Path) -> bool:
         return False
     pages, page_size = int.from_bytes(head[PAGES_AT], "big"), int.from_bytes(head[PAGE_SIZE_AT], "big")
     return head[COUNTER_AT] == head[VALID_FOR_AT] and size < pages * (65_536 if page_size == 1 else page_size)
+
+
+def _is_sealed(file: Path) -> bool:
+    """Whether a database file can be read and not written, and all it holds is in the file itself.
+
+    SQLite reads a file with a log through a third one, which it cannot make then. A writer that may write there has
+    both as long as it is at work, and they are used; one that begins and ends while a single search reads goes unseen.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    return file.is_file() and not os.access(file.parent, os.W_OK) and not log.exists()
 
 
 def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
