@@ -262,7 +262,7 @@ def die_at(step: str, number: int) -> None:
     current = [0]
     original = {
         "write": writer.Writer.write, "segment": writer.write_segment, "replace": Path.replace,
-        "flush": files.flush_folder, "delete": writer.delete_documents, "note": writer._note_change,
+        "flush": files.flush_folder, "delete": writer.delete_documents, "note": writer.note_change,
     }  # fmt: skip
 
     def here(asked: str) -> None:
@@ -301,7 +301,7 @@ def die_at(step: str, number: int) -> None:
     Path.replace = replace  # type: ignore[method-assign]
     files.flush_folder = flush_folder
     writer.delete_documents = delete_documents
-    writer._note_change = note_change
+    writer.note_change = note_change
 
 
 def create_and_die(path: Path, number: int) -> None:

@@ -627,7 +627,7 @@ class TestBruteForce:
             if (n is None or document.metadata["n"] == n) and document.lang.startswith(lang)
         ]
         vectors = unit_vectors(embed([document.text for document in fitting])).astype(np.float16).astype(np.float32)
-        expected = np.sort((vectors * unit_vectors(embed([query]))[0]).sum(axis=1).clip(-1, 1))[::-1][:k]
+        expected = np.sort(np.vecdot(vectors, unit_vectors(embed([query]))[0]).clip(-1, 1))[::-1][:k]
         assert [hit.score for hit in hits] == expected.tolist()
         pairs = [(hit.score, hit.passage_id) for hit in hits]
         assert pairs == sorted(pairs, reverse=True)
