@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tests.fakes import FakeEncoder, embed
 from xsearch.index import Index
 from xsearch.maintain.verify import verify_index
-from xsearch.records import Document, Hit
+from xsearch.records import Document, Hit, Hits
+from xsearch.search.retrieve import SearchOptions
 from xsearch.store.ann import ANN_FOLDER
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE
@@ -65,13 +66,18 @@ def open_index(path: Path, **options: Any) -> Index:
 def read_state(path: Path) -> State:
     """What the index in a folder holds and finds, with as many hits as there are."""
     with open_index(path) as index:
-        answers = [index.search(query, k=ALL, **asked) for query in QUERIES for asked, _ in FILTERS]
-        found = [tuple(_shown(hit) for hit in hits) for hits in answers]
+        answers = [search(index, QUERIES, k=ALL, **asked) for asked, _ in FILTERS]
+        found = [tuple(_shown(hit) for hit in hits) for some in answers for hits in some]
         # BM25 depends on deleted passages until the index is compacted: only what is found counts.
-        worded = [index.search(words, k=ALL, mode="lexical", **asked) for words in WORDS for asked, _ in FILTERS]
-        found += [tuple(sorted(_shown(hit)[1:] for hit in hits)) for hits in worded]
+        worded = [search(index, WORDS, k=ALL, mode="lexical", **asked) for asked, _ in FILTERS]
+        found += [tuple(sorted(_shown(hit)[1:] for hit in hits)) for some in worded for hits in some]
         stored = {item.doc_id: item for item in index}
-        return State(index.fingerprint.name, stored, tuple(answers[0]), tuple(found))
+        return State(index.fingerprint.name, stored, tuple(answers[0][0]), tuple(found))
+
+
+def search(index: Index, queries: Sequence[str], **asked: Any) -> list[Hits]:
+    """The hits of each query, on one state of the index."""
+    return index.search_many(queries, SearchOptions(**asked))
 
 
 def _shown(hit: Hit) -> tuple[object, ...]:
@@ -94,24 +100,20 @@ def check_state(state: State, documents: Iterable[Document]) -> None:
     }
     vectors = stored_vectors(state.hits, state.encoder)
     answers = iter(state.answers)
-    for query in QUERIES:
-        for (_, fits), found in zip(FILTERS, answers, strict=False):
-            met = [(hit, score) for hit, score in zip(state.hits, scores(vectors, query, state.encoder), strict=True)
-                   if fits(hit)]  # fmt: skip
-            assert len(found) == len(met)
-            assert sorted(row[1:] for row in found) == sorted(_shown(hit)[1:] for hit, _ in met)
-            by_place = {(hit.doc_id, hit.start): score for hit, score in met}
-            np.testing.assert_allclose(
-                [row[0] for row in found], [by_place[row[1], row[2]] for row in found], atol=1e-6
-            )
+    for _, fits in FILTERS:
+        for query, found in zip(QUERIES, answers, strict=False):
+            true = scores(vectors, query, state.encoder).tolist()
+            met = {(hit.doc_id, hit.start): score for hit, score in zip(state.hits, true, strict=True) if fits(hit)}
+            fitting = sorted(_shown(hit)[1:] for hit in state.hits if fits(hit))
+            assert sorted(row[1:] for row in found) == fitting
+            np.testing.assert_allclose([row[0] for row in found], [met[row[1], row[2]] for row in found], atol=1e-6)
             assert [row[0] for row in found] == sorted((row[0] for row in found), reverse=True)
-    for words in WORDS:
-        terms = {token for term in query_terms(words) for token in term}
-        for (_, fits), found in zip(FILTERS, answers, strict=False):
-            met_words = [
-                hit for hit in state.hits if fits(hit) and terms & set(segment(f"{hit.title} {hit.text}").split())
-            ]
-            assert found == tuple(sorted(_shown(hit)[1:] for hit in met_words))
+    for _, fits in FILTERS:
+        for query, found in zip(WORDS, answers, strict=False):
+            terms = {token for term in query_terms(query) for token in term}
+            worded = [hit for hit in state.hits if terms & set(segment(f"{hit.title} {hit.text}").split())]
+            assert found == tuple(sorted(_shown(hit)[1:] for hit in worded if fits(hit)))
+    assert next(answers, None) is None
 
 
 def stored_vectors(hits: Iterable[Hit], encoder: str = "fake") -> NDArray[np.float32]:
@@ -130,12 +132,12 @@ def check_approximate(path: Path, state: State) -> None:
     vectors = stored_vectors(state.hits, state.encoder)
     places = {(hit.doc_id, hit.start): place for place, hit in enumerate(state.hits)}
     met = asked_for = 0
+    queries = (*QUERIES, "number3 part4", "word2")
     with open_index(path) as index:
-        for query in (*QUERIES, "number3 part4", "word2"):
-            every = scores(vectors, query, state.encoder)
-            for asked, fits in FILTERS:
-                fitting = [place for place, hit in enumerate(state.hits) if fits(hit)]
-                hits = index.search(query, k=5, **asked)
+        for asked, fits in FILTERS:
+            fitting = [place for place, hit in enumerate(state.hits) if fits(hit)]
+            for query, hits in zip(queries, search(index, queries, k=5, **asked), strict=True):
+                every = scores(vectors, query, state.encoder)
                 found = [places[hit.doc_id, hit.start] for hit in hits]
                 assert set(found) <= set(fitting)
                 assert len(set(found)) == len(found) == min(5, len(fitting))

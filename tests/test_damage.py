@@ -134,6 +134,7 @@ def test_some_places(memory: Path, file: str) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("file", FILES)
 def test_many_places(memory: Path, file: str) -> None:
     results = try_places(memory, file, 200 if file == CATALOG_FILE else 100)
@@ -155,7 +156,7 @@ def check(results: list[dict[str, str]]) -> None:
 def try_places(folder: Path, file: str, count: int) -> list[dict[str, str]]:
     """Has another process damage a file at so many places, in both ways, and ask the index."""
     command = [sys.executable, "-m", "tests.test_damage", str(folder), file, str(count), "1"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stderr
     results: list[dict[str, str]] = json.loads(done.stdout)
     return results

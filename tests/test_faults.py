@@ -205,6 +205,7 @@ def test_two_writers_and_eight_readers(memory: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_two_writers_and_eight_readers_for_a_minute(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_small_sizes(monkeypatch)
     write_and_read(memory / "index", seconds=60.0)
