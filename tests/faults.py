@@ -13,7 +13,7 @@ import io
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,15 @@ class Steps:
     """Counts steps below a folder, and does what was asked at one of them.
 
     Attributes:
+        kinds: that count; ``None`` for all.
         seen: every step, as ``kind name``.
     """
 
-    def __init__(self, folder: Path, *, at: int = 0, fault: Fault = Fault.EXIT) -> None:
+    def __init__(
+        self, folder: Path, *, at: int = 0, fault: Fault = Fault.EXIT, kinds: Collection[str] | None = None
+    ) -> None:
         self.folder = str(folder)
+        self.kinds = kinds
         self.at = at
         self.fault = fault
         self.seen: list[str] = []
@@ -53,7 +57,7 @@ class Steps:
         Args:
             half: does half of the step.
         """
-        if not path.startswith(self.folder):
+        if not path.startswith(self.folder) or (self.kinds is not None and kind not in self.kinds):
             return
         self.seen.append(f"{kind} {path[len(self.folder) :].lstrip('/')}")
         if self.at == 0 or len(self.seen) < self.at:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeEncoder, numbered
+from tests.faults import TAKES_ROOM, Fault, Steps, install, sqlite_is_shared
 from tests.model import check_in_order, check_state, check_swept, open_index, read_state
 from tests.small_sizes import set_small_sizes
-from tests.test_kills import OPERATIONS, held, prepare
-from xsearch.errors import StoreError
+from tests.test_kills import OPERATIONS, REFUSED, held, prepare
+from xsearch.errors import IndexDamagedError, StoreError
 from xsearch.index import Index
+from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.folder import folder_size
 
 NOBODY = 65_534
@@ -80,6 +82,45 @@ class TestReadOnlyFolder:
                     assert len(reader) == len(held()) + 2
 
             as_nobody(read)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not sqlite_is_shared(), reason="see tests/test_kills.py")
+def test_a_full_disk_while_an_index_is_made(memory: Path) -> None:
+    """At whichever step it was full: no half index, and the next attempt succeeds."""
+    refused = number = 0
+    while number == refused:
+        number += 1
+        path = memory / str(number)
+        refused += create_with_room_for(path, number) == REFUSED
+        if number == refused:
+            assert not (path / CATALOG_FILE).exists()
+            with Index.create(path, encoder=FakeEncoder()) as index:
+                assert index.verify() == 0
+    assert refused >= 20
+
+
+def create_with_room_for(path: Path, steps: int) -> int:
+    """Makes an index in a process that finds the disk full from a step on; returns its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            writes = Steps(path, fault=Fault.FULL, kinds=TAKES_ROOM, at=steps)
+            install(writes)
+            Index.create(path, encoder=FakeEncoder())
+            code = 0
+        except IndexDamagedError:
+            traceback.print_exc()
+        except StoreError:
+            code = REFUSED
+        except BaseException:  # noqa: BLE001  # the process must end here, whatever it was
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, REFUSED)
+    return code
 
 
 def as_nobody(do: Callable[[], None]) -> None:

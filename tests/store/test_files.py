@@ -79,6 +79,8 @@ def test_publish_leaves_the_old_file_or_the_new_one(
             patch.setattr(Path, "replace", fail)
         with pytest.raises(StoreError, match=r"final\.bin cannot be written: No space left on device"):
             publish(path, write)
+    # What did not fit takes no room.
+    assert path.with_name("final.bin.tmp").exists() == (step == "replace")
     if step == "fsync of the folder":
         assert path.read_bytes() == NEW
     elif there_before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.fakes import DIM, FakeEncoder, embed
 from xsearch.errors import FilterError, IndexDamagedError
 from xsearch.index import Index
 from xsearch.records import Document
+from xsearch.store.catalog import passages
 from xsearch.store.location import find_catalog
 from xsearch.store.snapshot import Snapshot
 from xsearch.store.vectors import VECTORS_FOLDER
@@ -92,3 +94,22 @@ def test_damaged_vectors_are_named(index: Index, snapshot: Snapshot) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IndexDamagedError, match=r"000001\.npy"):
         _ = snapshot.searcher
+
+
+@pytest.mark.parametrize("lang", ["zh)Hant", "7"])
+def test_a_language_that_is_none_is_damage(index: Index, lang: str) -> None:
+    with find_catalog(index.path).transaction() as connection:
+        connection.execute(passages.update().where(passages.c.passage_id == 3).values(lang=lang))
+    with closing(take(index)) as taken, pytest.raises(IndexDamagedError, match=f"in a language '{re.escape(lang)}'"):
+        taken.allowed(langs=["de"])
+
+
+def test_a_passage_without_a_vector_is_not_passed_over(index: Index) -> None:
+    """As many passages as vectors, but not the same."""
+    with find_catalog(index.path).transaction() as connection:
+        connection.execute(passages.update().where(passages.c.passage_id == 3).values(passage_id=5_000))
+    with closing(take(index)) as taken:
+        kept, lost = taken.allowed(langs=["de"]), taken.allowed(where="n = 2")
+        assert taken.dense(embed(["text"]), 5, allowed=kept)[0].passage_ids.tolist() == [1]
+        with pytest.raises(IndexDamagedError, match="lists 1 passages without vectors"):
+            taken.dense(embed(["text"]), 5, allowed=lost)

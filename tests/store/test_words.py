@@ -99,6 +99,10 @@ DAMAGES = {
     "no index": "DROP TABLE passage_words_idx",
     "an empty index": "DELETE FROM passage_words_idx",
     "no sizes": "DROP TABLE passage_words_docsize",
+    "another length": "UPDATE passage_words_docsize SET sz = x'0005' WHERE id = 5",
+    "no length": "UPDATE passage_words_docsize SET sz = x'' WHERE id = 5",
+    "another sum of lengths": "UPDATE passage_words_data SET block = substr(block, 1, length(block) - 1) || x'01' "
+    "WHERE id = 1",
     "a passage without words": "DELETE FROM passage_words_docsize WHERE id = 5",
 }
 

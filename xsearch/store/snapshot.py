@@ -206,7 +206,13 @@ class Snapshot:
     def dense(self, queries: Vectors, k: int, *, allowed: Allowed | None = None) -> list[Nearest]:
         """The ``k`` passages nearest to each query (:mod:`xsearch.store.searcher`)."""
         searcher = self.searcher
-        return searcher.search(queries, k, among=None if allowed is None else allowed.selections(searcher))
+        if allowed is None:
+            return searcher.search(queries, k)
+        among = allowed.selections(searcher)
+        found = sum(selection.count for selection in among)
+        if found != len(allowed.passage_ids):
+            raise self._catalog.damaged(f"lists {len(allowed.passage_ids) - found} passages without vectors")
+        return searcher.search(queries, k, among=among)
 
     def words(self, query: str, k: int, *, allowed: Allowed | None = None) -> Nearest:
         """The ``k`` passages that share most words with the query (:mod:`xsearch.store.lexical`)."""
