@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from tests.backends import SQLITE_ONLY
 from tests.fakes import FakeEncoder, docs, embed, numbered
+from xsearch import ingest
 from xsearch.encoder.protocol import unit_vectors
 from xsearch.errors import (
     EncoderNotFoundError,
@@ -448,6 +450,22 @@ class TestReadersAndWriters:
         assert read == [1, 2]
         assert index.verify() == 2
         assert read == [1, 2, 1, 2]
+
+    def test_a_run_of_more_commits_than_files_may_be_open(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ten million passages come in 2,500 segments; a process may open 1,024 files."""
+        for name in ("LOOK_DOCUMENTS", "ENCODE_PASSAGES", "COMMIT_PASSAGES"):
+            monkeypatch.setattr(ingest, name, 1)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        opened = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 20, hard))
+        try:
+            with index.run() as run:
+                run.add(numbered(40))
+                assert len(index.search("word7", k=200)) > 40
+            assert len(index.search("word7", k=1)) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert index.info().segments == 1
 
     def test_damage_that_is_mended_while_it_is_open(self, index: Index, path: Path) -> None:
         index.add(docs("one"))

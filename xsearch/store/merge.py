@@ -208,13 +208,14 @@ def _merge(index: Path, catalog: Catalog, state: _State, old: Sequence[Segment],
 
 def _rewritten(index: Path, old: Sequence[Segment], state: _State) -> Segment:
     """The live rows of segments in one new file."""
-    raws = [RawVectors(index, segment) for segment in old]
     live = [_live_rows(segment, state.gone) for segment in old]
 
     def blocks() -> Iterator[Halves]:
         # Of a whole number of checksums each, but for the last.
         waiting = np.empty((0, old[0].dim), dtype=np.float16)
-        for raw, rows in zip(raws, live, strict=True):
+        for segment, rows in zip(old, live, strict=True):
+            # One at a time: a memory map holds a file open, a process may open few, and a long run leaves thousands.
+            raw = RawVectors(index, segment)
             for start in range(0, len(rows), READ_ROWS):
                 waiting = np.concatenate([waiting, raw.half_rows(rows[start : start + READ_ROWS])])
                 whole = len(waiting) // BLOCK_ROWS * BLOCK_ROWS
