@@ -115,10 +115,10 @@ def test_some_steps(memory: Path, operation: str) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_step(memory: Path, operation: str) -> None:
-    """But for two thirds of those that are like the one before and the one after."""
+    """But for four fifths of those that are like the one before and the one after."""
     kills, refusals = try_steps(memory, operation, kills=EVERY, full=EVERY, processes=os.cpu_count() or 1)
-    assert kills >= 60
-    assert refusals >= 30
+    assert kills >= 40
+    assert refusals >= 20
 
 
 def try_steps(folder: Path, operation: str, *, kills: int, full: int, processes: int = 1) -> tuple[int, int]:
@@ -255,9 +255,9 @@ def chosen_writes(steps: list[str], most: int) -> Iterator[tuple[int, Fault]]:
 
 def is_between(steps: list[str], number: int) -> bool:
     """Whether a step is one of many alike that SQLite takes one after the other: not the first, not the last, and not
-    one of a third of the others. Each frame of its log is a step, and so is each page that it copies from there."""
+    one of a fifth of the others. Each frame of its log is a step, and so is each page that it copies from there."""
     around = steps[max(number - 2, 0) : number + 1]
-    return number % 3 > 0 and len(around) == 3 and len(set(around)) == 1
+    return number % 5 > 0 and len(around) == 3 and len(set(around)) == 1
 
 
 def spread(steps: list[str], numbers: list[int], most: int) -> list[int]:

@@ -155,4 +155,4 @@ def test_against_a_dictionary(monkeypatch: pytest.MonkeyPatch, memory: Path, kin
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_against_a_dictionary_at_length(monkeypatch: pytest.MonkeyPatch, memory: Path, kind: str) -> None:
-    run(monkeypatch, memory, kind, settings(UNHURRIED, max_examples=15, stateful_step_count=30, derandomize=False))
+    run(monkeypatch, memory, kind, settings(UNHURRIED, max_examples=8, stateful_step_count=30, derandomize=False))

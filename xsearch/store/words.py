@@ -143,10 +143,10 @@ def _places_fit(connection: sa.Connection) -> bool:
     connection.exec_driver_sql(f"CREATE VIRTUAL TABLE temp.{PLACES} USING fts5vocab(main, {TABLE}, instance)")
     found = connection.exec_driver_sql(
         f"SELECT count(*), coalesce(sum(offset), 0), coalesce(sum(doc % {FEW}), 0), coalesce(sum(doc % {FEW} * offset),"
-        f" 0), coalesce(sum(col = 'title'), 0) FROM temp.{PLACES}"
+        f" 0), coalesce(sum(col = 'title'), 0), coalesce(sum(col = 'body'), 0) FROM temp.{PLACES}"
     ).one()
     connection.exec_driver_sql(f"DROP TABLE temp.{PLACES}")
-    return (_integers(sums) or [0, 0, 0]) == met and list(found) == [*places, met[1]]
+    return (_integers(sums) or [0, 0, 0]) == met and list(found) == [*places, *met[1:]]
 
 
 def _integers(data: object) -> list[int]:
