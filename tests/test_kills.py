@@ -123,7 +123,7 @@ def test_every_step(memory: Path, operation: str) -> None:
     """But for four fifths of those that are like the one before and the one after."""
     kills, refusals = try_steps(memory, operation, kills=EVERY, full=EVERY, processes=os.cpu_count() or 1)
     assert kills >= 40
-    assert refusals >= 20
+    assert refusals >= 15
 
 
 def try_steps(folder: Path, operation: str, *, kills: int, full: int, processes: int = 1) -> tuple[int, int]:
