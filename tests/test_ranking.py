@@ -71,7 +71,7 @@ def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(InvalidArgumentError, match="same length"):
+    with pytest.raises(InvalidArgumentError, match="Both must have one shape"):
         order(f32(0.1, 0.2), [1])
 
 

@@ -19,19 +19,19 @@ def order(scores: Scores, ids: Ids) -> Positions:
     """Positions of all items, best first: score descending, then id descending.
 
     Args:
-        scores: ``(n,)`` floating point, finite.
-        ids: ``(n,)`` integers, or strings, which are compared by code point (as their UTF-8 bytes would be).
+        scores: ``(n,)`` floating point, finite; or ``(queries, n)``, of which each row is ordered by itself.
+        ids: of the same shape, integers, or strings, which are compared by code point (as their UTF-8 bytes would be).
 
     Returns:
-        ``(n,) intp``, a permutation of ``0 .. n - 1``.
+        ``intp`` of the same shape, each row a permutation of ``0 .. n - 1``.
 
     Raises:
         NonFiniteVectorError: a score is NaN or infinite. With NaN no comparison is true, and the order
             would depend on where the item happened to lie.
-        InvalidArgumentError: ``scores`` and ``ids`` do not have one axis of the same length.
+        InvalidArgumentError: ``scores`` and ``ids`` do not have the same shape, of one axis or two.
     """
-    keys = _checked(scores, ids)
-    return np.lexsort((keys, scores))[::-1]
+    keys = _checked(scores, ids, axes=2)
+    return np.lexsort((keys, scores), axis=-1)[..., ::-1]
 
 
 def top_k(scores: Scores, ids: Ids, *, k: int) -> Positions:
@@ -51,7 +51,7 @@ def top_k(scores: Scores, ids: Ids, *, k: int) -> Positions:
     """
     if k < 1:
         raise InvalidArgumentError(f"k is {k}", "k must be at least 1", "Pass the number of results you want, e.g. 10")
-    keys = _checked(scores, ids)
+    keys = _checked(scores, ids, axes=1)
     n = len(scores)
     if k >= n:
         return np.lexsort((keys, scores))[::-1]
@@ -62,19 +62,22 @@ def top_k(scores: Scores, ids: Ids, *, k: int) -> Positions:
     return candidates[best]
 
 
-def _checked(scores: Scores, ids: Ids) -> NDArray[Any]:
+def _checked(scores: Scores, ids: Ids, *, axes: int) -> NDArray[Any]:
     keys = np.asarray(ids)
-    if scores.ndim != 1 or keys.shape != scores.shape:
+    if not 1 <= scores.ndim <= axes or keys.shape != scores.shape:
         raise InvalidArgumentError(
             f"The scores have shape {scores.shape} and the ids {keys.shape}",
-            "Both must have one axis and the same length",
+            "Both must have one axis and the same length"
+            if axes == 1
+            else "Both must have one shape, of one or two axes",
             "Pass one id for every score",
         )
     finite = np.isfinite(scores)
     if not finite.all():
         first = int(np.flatnonzero(~finite)[0])
+        bad = f"{int((~finite).sum())} of {scores.size} are bad"
         raise NonFiniteVectorError(
-            f"The score of {keys[first]!s} is {float(scores[first])}; {int((~finite).sum())} of {len(scores)} are bad",
+            f"The score of {keys.flat[first]!s} is {float(scores.flat[first])}; {bad}",
             "A score must be finite",
             "Check the encoder: a vector of the query or of the corpus may hold NaN",
         )

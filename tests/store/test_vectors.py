@@ -55,14 +55,14 @@ class TestSegment:
         assert segment == Segment(3, 7, DIM, path.stat().st_size, sha256_of(path), consecutive(41), sums)
         assert segment.first_passage_id == 41
         raw = RawVectors(tmp_path, segment)
-        assert raw.halves.dtype == np.float16
-        np.testing.assert_array_equal(raw.halves, vectors.astype(np.float16))
+        assert raw.array.dtype == np.float16
+        np.testing.assert_array_equal(raw.array, vectors.astype(np.float16))
         np.testing.assert_array_equal(np.load(path), vectors.astype(np.float16))
 
     def test_vectors_come_from_anywhere_in_memory(self, tmp_path: Path) -> None:
         vectors = random_vectors(12)[::-2]
         raw = RawVectors(tmp_path, segment_of(tmp_path, 1, vectors))
-        np.testing.assert_array_equal(raw.halves, vectors.astype(np.float16))
+        np.testing.assert_array_equal(raw.array, vectors.astype(np.float16))
 
     @pytest.mark.parametrize("length", [0, 1, 5, 6, 10, 64, 127, 128, 129, 200, 255, 287, 321, 351])
     def test_cut_short(self, tmp_path: Path, length: int) -> None:
@@ -122,7 +122,7 @@ class TestSegment:
             head = described + b" " * spaces + b"\n"
             content = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + vectors.tobytes()
             segment = self._holding(tmp_path, content)
-            np.testing.assert_array_equal(RawVectors(tmp_path, segment).halves, vectors)
+            np.testing.assert_array_equal(RawVectors(tmp_path, segment).array, vectors)
 
     def test_missing(self, tmp_path: Path) -> None:
         segment = segment_of(tmp_path, 1, random_vectors(7))

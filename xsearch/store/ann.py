@@ -13,6 +13,7 @@ import numpy as np
 from xsearch.errors import IndexDamagedError
 from xsearch.store.exact import NOTHING, SPARE_ROWS, best_of
 from xsearch.store.files import sha256_of
+from xsearch.store.rescore import Rescorer, can_rescore
 from xsearch.store.selection import Selection, import_faiss
 from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
 
@@ -29,8 +30,8 @@ LISTS_POWER = 0.4
 GRAPH_POWER = 0.8
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
-# Queries whose candidates are scored in one step: their vectors stay in the processor's second cache.
-QUERIES_A_BLOCK = 4
+# Rows that are scored in one step: they stay in the processor's second cache.
+ROWS_A_BLOCK = 640
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
 
@@ -152,6 +153,7 @@ class AnnPart:
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
+        self._rescorer = Rescorer(source.array) if can_rescore() else None
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
@@ -196,30 +198,48 @@ class AnnPart:
         self, queries: Vectors, candidates: Rows, count: int, selection: Selection, reach: Reach
     ) -> list[Found]:
         """The best of each query's candidates by their raw vectors; more is looked for where they are too few."""
-        usable = candidates >= 0
-        if not usable.all():
-            candidates = np.maximum(candidates, 0)
         if selection.mask is not None:
-            usable &= selection.mask[candidates]
-        scratch = Scratch(QUERIES_A_BLOCK * candidates.shape[1], queries.shape[1])
-        scores = np.empty(candidates.shape, dtype=np.float32)
-        for start in range(0, len(queries), QUERIES_A_BLOCK):
-            block = slice(start, start + QUERIES_A_BLOCK)
-            scores[block] = self._raw.scores(candidates[block], queries[block], scratch)
-        scores[~usable] = -np.inf
-        kept = min(count + SPARE_ROWS, candidates.shape[1])
-        lines = np.arange(len(queries))[:, None]
-        best = np.argpartition(scores, -kept, axis=1)[:, -kept:]
-        rows, scores = candidates[lines, best], scores[lines, best]
-        ranked = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
-        rows, scores = rows[lines, ranked], scores[lines, ranked]
+            candidates[~selection.mask[candidates]] = -1
+        usable = candidates >= 0
+        self._raw.check_rows(candidates if usable.all() else candidates[usable])
+        # A few more than asked for, which are scored again pair by pair: the same passage has the same score, and
+        # equals the same order, whichever way they were found.
+        best = self._best_rows(queries, candidates, min(count + SPARE_ROWS, candidates.shape[1]))
+        found = self._ranked(queries, best, count)
         enough = usable.sum(axis=1) >= count
+        if enough.all():
+            return found
         return [
-            Found(rows[place], scores[place])
-            if enough[place]
-            else self._farther(queries[place], count, selection, reach)
-            for place in range(len(queries))
+            one if enough[place] else self._farther(queries[place], count, selection, reach)
+            for place, one in enumerate(found)
         ]
+
+    def _best_rows(self, queries: Vectors, candidates: Rows, count: int) -> Rows:
+        """About the best of each query's candidates, in no certain order; -1 where there are fewer."""
+        if self._rescorer is not None:
+            return self._rescorer.best(queries, candidates, count)
+        scores = self._scores(queries, candidates)
+        places = np.argpartition(scores, -count, axis=1)[:, -count:]
+        return np.take_along_axis(candidates, places, axis=1)
+
+    def _ranked(self, queries: Vectors, rows: Rows, count: int) -> list[Found]:
+        """The best rows of each query, in order; of those that are none the score is no number that counts."""
+        scores = self._scores(queries, rows)
+        best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
+        rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+        return [Found(*pair) for pair in zip(rows, scores, strict=True)]
+
+    def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
+        """The scores of rows ``(queries, n)``, infinitely low where the row is -1."""
+        there = np.maximum(rows, 0)
+        at_once = max(1, ROWS_A_BLOCK // rows.shape[1])
+        scratch = Scratch(min(at_once, len(rows)) * rows.shape[1], queries.shape[1])
+        scores = np.empty(rows.shape, dtype=np.float32)
+        for start in range(0, len(queries), at_once):
+            block = slice(start, start + at_once)
+            scores[block] = self._raw.scores(there[block], queries[block], scratch)
+        scores[rows < 0] = -np.inf
+        return scores
 
     def _farther(self, query: Vectors, count: int, selection: Selection, reach: Reach) -> Found:
         """The best rows of a query for which too few were found so near."""

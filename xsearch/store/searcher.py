@@ -139,7 +139,7 @@ class VectorSearcher:
             for placed, selection in zip(self._placed, selections, strict=True)
             if selection.count
         ]
-        return [self._nearest([(placed.start, some[n]) for placed, some in found], k) for n in range(len(queries))]
+        return self._nearest([(placed.start, some) for placed, some in found], len(queries), k)
 
     def cosines(self, query: Vectors, passage_ids: PassageIds) -> Vectors:
         """The scores of given passages, ``(n,) float32``, in their order; each must be in the index and not deleted.
@@ -161,15 +161,17 @@ class VectorSearcher:
                 scores[here] = inner_products(placed.part.vectors(rows[here] - placed.start), query)
         return scores.clip(-1, 1)
 
-    def _nearest(self, found: Sequence[tuple[int, Found]], k: int) -> Nearest:
-        """The best of what the parts have found for one query; each says where its rows begin."""
-        if not found:
-            return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-        scores = np.concatenate([one.scores for _, one in found]).clip(-1, 1)
-        ids = self._ids.ids_of(np.concatenate([one.rows + start for start, one in found]))
+    def _nearest(self, found: Sequence[tuple[int, list[Found]]], queries: int, k: int) -> list[Nearest]:
+        """The best of what the parts have found for each query: the same number for all, and where their rows begin."""
+        if not found or not queries:
+            return [Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))] * queries
+        rows = np.concatenate([np.stack([one.rows for one in some]) + start for start, some in found], axis=1)
+        scores = np.concatenate([np.stack([one.scores for one in some]) for _, some in found], axis=1).clip(-1, 1)
+        ids = self._ids.ids_of(rows)
         # Again, because what differed beyond 1 is equal now.
-        best = order(scores, ids)[:k]
-        return Nearest(ids[best], scores[best])
+        best = order(scores, ids)[:, :k]
+        ids, scores = np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)
+        return [Nearest(*pair) for pair in zip(ids, scores, strict=True)]
 
     def _selections(self, mask: NDArray[np.bool_]) -> Selections:
         return tuple(

@@ -100,19 +100,22 @@ class HeldVectors:
 
     def __init__(self, held: Vectors) -> None:
         self.rows, self.dim = held.shape
-        self._held = held
+        self.array = held
+
+    def check_rows(self, rows: Rows) -> None:
+        """Nothing to compare with."""
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
-        return self._held[rows]
+        return self.array[rows]
 
     def read_range(self, start: int, stop: int) -> Vectors:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
-        return self._held[start:stop]
+        return self.array[start:stop]
 
     def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
         """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
-        return inner_products(self._held[rows], queries[:, None])
+        return inner_products(self.array[rows], queries[:, None])
 
 
 def build(raw: RawVectors, wanted: Wanted, *, on_rows: OnRows | None = None) -> Built:

@@ -151,6 +151,15 @@ class VectorSource(Protocol):
     rows: int
     dim: int
 
+    @property
+    def array(self) -> Halves | Vectors:
+        """All rows, ``(rows, dim)`` float16 or float32, contiguous; to be read where :meth:`check_rows` has been."""
+        ...
+
+    def check_rows(self, rows: Rows) -> None:
+        """Makes sure that these rows are as they were written, or raises ``IndexDamagedError``."""
+        ...
+
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
         ...
@@ -177,8 +186,8 @@ class RawVectors:
         self.path = index / VECTORS_FOLDER / segment.name
         self.segment = segment
         self.rows, self.dim = segment.rows, segment.dim
-        self.halves = _mapped(self.path, segment)
-        self._bits = self.halves.view(np.int16)
+        self.array = _mapped(self.path, segment)
+        self._bits = self.array.view(np.int16)
         self._sums = np.frombuffer(segment.block_sums, dtype=np.uint64)
         blocks = -(-segment.rows // BLOCK_ROWS)
         self._checked = np.zeros(blocks, dtype=bool)
@@ -197,20 +206,20 @@ class RawVectors:
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
-        self._check_rows(rows)
+        self.check_rows(rows)
         scaled = self._scaled(rows, Scratch(len(rows), self.dim))
         scaled *= HALF_SCALE
         return scaled
 
     def half_rows(self, rows: Rows) -> Halves:
         """These rows as they are on disk, ``(n, dim) float16``."""
-        self._check_rows(rows)
-        return self.halves[rows]
+        self.check_rows(rows)
+        return self.array[rows]
 
     def scores(self, rows: Rows, queries: Vectors, scratch: Scratch) -> Vectors:
         """Inner products of rows ``(queries, n)`` with the queries ``(queries, dim)``, ``(queries, n) float32``."""
         flat = rows.ravel()
-        self._check_rows(flat)
+        self.check_rows(flat)
         scaled = self._scaled(flat, scratch).reshape(*rows.shape, self.dim)
         return inner_products(scaled, queries[:, None] * HALF_SCALE)
 
@@ -238,9 +247,10 @@ class RawVectors:
         np.bitwise_and(wide, HALF_BITS, out=wide)
         return wide.view(np.float32)
 
-    def _check_rows(self, rows: Rows) -> None:
+    def check_rows(self, rows: Rows) -> None:
+        """Compares the rows, of any shape, with their checksums, unless that was done before."""
         if not self._all_checked:
-            blocks = rows // BLOCK_ROWS
+            blocks = rows.ravel() // BLOCK_ROWS
             unchecked = blocks[~self._checked[blocks]]
             if len(unchecked):
                 self._check_blocks(np.unique(unchecked))
@@ -249,7 +259,7 @@ class RawVectors:
         if self._all_checked:
             return
         for block in blocks[~self._checked[blocks]].tolist():
-            if _sum(self.halves[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]) != self._sums[block].tobytes():
+            if _sum(self.array[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]) != self._sums[block].tobytes():
                 raise _damaged(self.path, f"has another checksum in the rows from {block * BLOCK_ROWS} on")
             self._checked[block] = True
         self._all_checked = bool(self._checked.all())
