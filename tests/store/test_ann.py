@@ -64,8 +64,7 @@ def part_of(factory: str, vectors: Floats, reach: Reach | None = None) -> AnnPar
         # Left to itself it takes half a minute.
         faiss.downcast_VectorTransform(made.chain.at(0)).niter = 2
     train(made, source, np.arange(len(vectors)))
-    fill(made, source)
-    return AnnPart(source, made, reach or KINDS[factory])
+    return AnnPart(source, fill(made, source), reach or KINDS[factory])
 
 
 def same(one: Found, other: Found) -> bool:
@@ -209,7 +208,7 @@ class TestReach:
         source = HeldVectors(clustered_vectors(40, dim=16))
         made = make(factory, 16)
         train(made, source, np.arange(40))
-        fill(made, source)
+        made = fill(made, source)
         assert greatest_effort(made) == effort
 
 
@@ -223,7 +222,7 @@ class TestFile:
         source = HeldVectors(clustered_vectors(300, dim=16))
         made = make("IVF4,SQ8", 16)
         train(made, source, np.arange(300))
-        fill(made, source)
+        made = fill(made, source)
         (tmp_path / ANN_FOLDER).mkdir()
         faiss.write_index(made, str(tmp_path / ANN_FOLDER / "000007.faiss"))
         yield self._as_file(tmp_path)

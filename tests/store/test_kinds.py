@@ -157,7 +157,7 @@ def test_what_cannot_be_built_of_so_few(factory: str) -> None:
     made = make(factory, DIM)
     with pytest.raises(InvalidArgumentError, match=r"FAISS cannot build this index: .*|cannot be used: ") as caught:
         train(made, source, np.arange(200))
-        fill(made, source)
+        made = fill(made, source)
         check_selectors(made, search_parameters(made), factory)
     assert "--factory" in caught.value.remedy
 

@@ -92,7 +92,7 @@ def test_where_faiss_cannot_the_answers_are_the_same(monkeypatch: pytest.MonkeyP
     source = HeldVectors(vectors)
     made = make("IVF8,PQ4x4fs", 16)
     train(made, source, np.arange(ROWS))
-    fill(made, source)
+    made = fill(made, source)
     selection = Selection(ROWS, None if shared is None else np.random.default_rng(2).random(ROWS) < shared)
     with_faiss = AnnPart(source, made, Reach(4, 60)).search(queries, 10, selection)
     monkeypatch.setattr(ann, "can_rescore", lambda: False)

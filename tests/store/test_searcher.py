@@ -56,7 +56,7 @@ def ann_file(index: Path, number: int, segment: Segment, factory: str = "IVF16,S
     raw = RawVectors(index, segment)
     made = make(factory, segment.dim)
     train(made, raw, np.arange(segment.rows))
-    fill(made, raw)
+    made = fill(made, raw)
     path = index / ANN_FOLDER / f"{number:06d}.faiss"
     path.parent.mkdir(exist_ok=True)
     faiss.write_index(made, str(path))

@@ -13,6 +13,7 @@ import numpy as np
 from xsearch.errors import IndexDamagedError
 from xsearch.store.exact import NOTHING, SPARE_ROWS, best_of
 from xsearch.store.files import sha256_of
+from xsearch.store.kmeans import best_lists, ivf_of_centres
 from xsearch.store.rescore import Rescorer, can_rescore
 from xsearch.store.selection import Selection, import_faiss
 from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
@@ -32,6 +33,9 @@ GRAPH_POWER = 0.8
 QUERIES_AT_ONCE = 256
 # Rows that are scored in one step: they stay in the processor's second cache.
 ROWS_A_BLOCK = 640
+# For as many queries at once, or more, the lists are found by a matrix product of numpy's: from 20 on FAISS leaves that
+# to its BLAS, which is slow (xsearch.store.kmeans).
+PRODUCT_QUERIES = 20
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
 
@@ -153,6 +157,8 @@ class AnnPart:
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
+        self._ivf = ivf_of_centres(found)
+        self._centres = None if self._ivf is None else self._ivf.quantizer.reconstruct_n(0, self._ivf.nlist)
         self._rescorer = Rescorer(source.array) if can_rescore() else None
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -189,10 +195,31 @@ class AnnPart:
         else:
             reach = reach.for_share(selection.share, graph=self._graph)
         reach = self._possible(reach)
-        parameters = self._search_parameters(reach.effort, None if passed_over else selection.selector)
-
-        _, candidates = self._faiss.search(queries, reach.candidates, params=parameters)
+        candidates = self._candidates(queries, reach, None if passed_over else selection.selector)
         return self._decided(queries, candidates, count, selection, reach)
+
+    def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Rows:
+        """What FAISS finds for each query, ``(queries, candidates)``; -1 where it finds less."""
+        parameters = self._search_parameters(reach.effort, selector)
+        if self._centres is None or len(queries) < PRODUCT_QUERIES:
+            found: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
+            return found
+        faiss = import_faiss()
+        near, lists = best_lists(queries, self._centres, reach.effort)
+        shape = len(queries), reach.candidates
+        scores, found = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int64)
+        self._ivf.search_preassigned_c(
+            len(queries),
+            faiss.swig_ptr(queries),
+            reach.candidates,
+            faiss.swig_ptr(lists),
+            faiss.swig_ptr(near),
+            faiss.swig_ptr(scores),
+            faiss.swig_ptr(found),
+            False,
+            parameters,
+        )
+        return found
 
     def _decided(
         self, queries: Vectors, candidates: Rows, count: int, selection: Selection, reach: Reach
@@ -246,8 +273,7 @@ class AnnPart:
         wider = self._possible(Reach(4 * max(reach.effort, 1), max(reach.candidates, 4 * count)))
         if wider.effort <= reach.effort and wider.candidates <= reach.candidates:
             return self._best_among(query, selection.selected, count)
-        parameters = self._search_parameters(wider.effort, selection.selector)
-        _, more = self._faiss.search(query[None], wider.candidates, params=parameters)
+        more = self._candidates(query[None], wider, selection.selector)
         return self._decided(query[None], more, count, selection, wider)[0]
 
     def _possible(self, reach: Reach) -> Reach:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from xsearch.errors import InvalidArgumentError
+from xsearch.store.kmeans import ivf_of_centres, nearest_lists, spherical_kmeans
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import READ_ROWS, Rows, VectorSource
+from xsearch.store.vectors import READ_ROWS, Rows, Vectors, VectorSource
 
 # Vectors a list that its centre is trained on, and rounds of k-means: with 256 and 25, which FAISS takes by default,
 # training takes eight times as long for 0.2 points of recall at the same effort.
@@ -82,20 +83,66 @@ def make(factory: str, dim: int) -> Any:
     return made
 
 
-def train(made: Any, source: VectorSource, rows: Rows) -> None:
-    """Trains an index on some rows."""
-    if not made.is_trained:
-        _run(lambda: made.train(source.vectors(rows)))
+def train(made: Any, source: VectorSource, rows: Rows, *, centres: Vectors | None = None) -> None:
+    """Trains an index on some rows.
+
+    Args:
+        centres: those of its lists, where they are known.
+    """
+    if made.is_trained:
+        return
+    vectors = source.vectors(rows)
+    ivf = ivf_of_centres(made)
+    if ivf is not None and ivf.nlist <= len(vectors):
+        known = centres is not None and len(centres) == ivf.nlist
+        ivf.quantizer.add(centres if known else spherical_kmeans(vectors, ivf.nlist, rounds=TRAINING_ROUNDS))
+    _run(lambda: made.train(vectors))
 
 
-def fill(made: Any, source: VectorSource, *, on_rows: OnRows | None = None) -> None:
-    """Adds all rows in their order."""
+def fill(made: Any, source: VectorSource, *, on_rows: OnRows | None = None) -> Any:
+    """The index with all rows in their order added; another object where that is faster to fill."""
+    ivf = ivf_of_centres(made)
+    filled = made if ivf is None else _unpacked(ivf)
+    centres = None if ivf is None or filled is None else ivf.quantizer.reconstruct_n(0, ivf.nlist)
     for start in range(0, source.rows, READ_ROWS):
         stop = min(start + READ_ROWS, source.rows)
-        vectors = source.read_range(start, stop)
-        _run(partial(made.add, vectors))
+        _run(partial(_add, made if filled is None else filled, source.read_range(start, stop), centres))
         if on_rows is not None:
             on_rows(stop - start)
+    return made if filled is None or filled is ivf or ivf is None else _packed(filled, ivf)
+
+
+def _add(filled: Any, vectors: Vectors, centres: Vectors | None) -> None:
+    if centres is None:
+        filled.add(vectors)
+        return
+    faiss = import_faiss()
+    lists = nearest_lists(vectors, centres)
+    filled.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists))
+
+
+def _unpacked(ivf: Any) -> Any:
+    """An empty index that holds the same codes one after the other, to which rows can be added with their lists; the
+    index itself where it holds them so, and ``None`` where there is no such kind.
+
+    An index that is scanned in registers keeps codes in blocks, and finds lists itself.
+    """
+    faiss = import_faiss()
+    if not isinstance(ivf, faiss.IndexIVFFastScan):
+        return ivf
+    if type(ivf) is not faiss.IndexIVFPQFastScan:
+        return None
+    flat = faiss.IndexIVFPQ(ivf.quantizer, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, ivf.metric_type)
+    flat.pq, flat.by_residual, flat.is_trained = ivf.pq, ivf.by_residual, True
+    return flat
+
+
+def _packed(flat: Any, made: Any) -> Any:
+    """The kind that was asked for, with the codes of an index that keeps them one after the other."""
+    packed = import_faiss().IndexIVFPQFastScan(flat, made.bbs)
+    # The centres are its own from now on.
+    made.own_fields, packed.own_fields = False, True
+    return packed
 
 
 def training_rows(made: Any, rows: int) -> Rows:
