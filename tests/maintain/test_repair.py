@@ -23,8 +23,9 @@ from xsearch.maintain.verify import verify_index
 from xsearch.records import Document
 from xsearch.store.catalog import CATALOG_FILE, open_catalog, passages
 from xsearch.store.files import writer_lock
+from xsearch.store.id_map import IdMap
 from xsearch.store.listing import delete_segments, insert_segment, read_segments
-from xsearch.store.vectors import IdMap, RawVectors, write_segment
+from xsearch.store.vectors import RawVectors, write_segment
 
 HERE = Path(__file__).resolve().parents[2]
 

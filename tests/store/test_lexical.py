@@ -37,7 +37,7 @@ def connection(catalog_url: str | None) -> Iterator[sa.Connection]:
     """A catalogue's words over a few passages in many scripts; what is done with it is not kept."""
     with opened(catalog_url) as connection:
         add_passages(connection, TEXTS)
-        add_words(connection, ((passage_id, title, text) for passage_id, (title, text) in TEXTS.items()))
+        add_words(connection, [(passage_id, title, text) for passage_id, (title, text) in TEXTS.items()])
         yield connection
 
 
@@ -140,7 +140,7 @@ def test_a_word_of_most_passages_gives_the_best_live_and_allowed_ones(connection
     rng = np.random.default_rng(7)
     ids = np.arange(100, 500)
     add_passages(connection, ids)
-    add_words(connection, ((int(n), "", "common " * int(rng.integers(1, 4)) + "word " * (int(n) % 5)) for n in ids))
+    add_words(connection, [(int(n), "", "common " * int(rng.integers(1, 4)) + "word " * (int(n) % 5)) for n in ids])
     ranked = found(connection, "common", k=1000)
     assert sorted(ranked) == ids.tolist()
     assert found(connection, "common", k=k) == ranked[:k]
@@ -154,7 +154,7 @@ def test_a_word_of_most_passages_gives_the_best_live_and_allowed_ones(connection
 @SQLITE_ONLY
 def test_no_more_rows_are_read_than_are_needed(connection: sa.Connection) -> None:
     add_passages(connection, range(100, 3000))
-    add_words(connection, ((number, "", "common") for number in range(100, 3000)))
+    add_words(connection, [(number, "", "common") for number in range(100, 3000)])
     read: list[object] = []
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, sqlite3.Connection)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from tests.store.segments import DIM, Floats, ids, merged_segment, random_vectors, segment_of, stored
 from xsearch.errors import IndexDamagedError, InvalidArgumentError, StoreError
 from xsearch.store.files import Written, publish, sha256_of
+from xsearch.store.id_map import IdMap
 from xsearch.store.tuning import HeldVectors
 from xsearch.store.vectors import (
     BLOCK_ROWS,
     VECTORS_FOLDER,
-    IdMap,
     RawVectors,
     Scratch,
     Segment,

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsearch.text.normalise import clean, content_hash, fold
-from xsearch.text.segment import _SPREAD, segment
+from xsearch.text.segment import _SPREAD, segment, spread_all
+from xsearch.text.translate import Translation, points_of, text_of
 
 EXAMPLES = settings(max_examples=300, deadline=None)
 LATIN = st.characters(max_codepoint=0x24F)
@@ -36,6 +37,33 @@ def test_every_character_alone_and_between_letters() -> None:
         if segment(chr(point)) != slowly(chr(point)) or segment(f"e{chr(point)}x") != slowly(f"e{chr(point)}x")
     ]
     assert wrong == []
+
+
+@EXAMPLES
+@given(st.lists(TEXTS, max_size=6))
+def test_many_at_once(texts: list[str]) -> None:
+    assert [" ".join(words.split()) for words in spread_all(texts)] == list(map(slowly, texts))
+
+
+def test_every_character_among_many_texts() -> None:
+    texts = [text for point in range(0x30000) for text in (chr(point), f"e{chr(point)}x")]
+    texts = [text for text in texts if "\0" not in text]
+    found = [" ".join(words.split()) for words in spread_all(texts)]
+    assert [text for text, words in zip(texts, found, strict=True) if words != slowly(text)] == []
+
+
+@pytest.mark.parametrize(
+    "texts", [[], [""], ["", ""], ["a\0b", "c", ""], ["\u0301", "e", "\u0301"], ["\1", "e\u0301\1"]]
+)
+def test_texts_do_not_touch_each_other(texts: list[str]) -> None:
+    assert [words.split() for words in spread_all(texts)] == [slowly(text).split() for text in texts]
+
+
+@given(st.text(max_size=30))
+def test_translation_is_that_of_strings(text: str) -> None:
+    table = {ord("a"): "", ord("b"): "xyz", ord("c"): "\U0001f600!"} | {ord(char): char * 2 for char in text[:3]}
+    full = {point: chr(point) for point in map(ord, text)} | table
+    assert text_of(Translation(full)(points_of(text))) == text.translate(table)
 
 
 @pytest.mark.parametrize(

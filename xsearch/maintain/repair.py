@@ -33,11 +33,12 @@ from xsearch.store.faults import Fault, FaultKind, catalog_faults
 from xsearch.store.files import writer_lock
 from xsearch.store.folder import check_is_index
 from xsearch.store.generation import note_change
+from xsearch.store.id_map import IdMap
 from xsearch.store.listing import delete_segments, insert_segment, next_file_number, note_file_number
 from xsearch.store.location import find_catalog
 from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.upgrade import upgrade
-from xsearch.store.vectors import IdMap, PassageIds, Vectors
+from xsearch.store.vectors import PassageIds, Vectors
 from xsearch.store.verify import crossing, read_listed, segment_fault
 from xsearch.store.words import renew_words
 from xsearch.store.writer import open_writer

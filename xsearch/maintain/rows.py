@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsearch.errors import IndexDamagedError
+from xsearch.store.id_map import IdMap
 from xsearch.store.vectors import (
     BLOCK_ROWS,
     READ_ROWS,
-    IdMap,
     PassageIds,
     RawVectors,
     Rows,

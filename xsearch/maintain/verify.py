@@ -23,8 +23,9 @@ from xsearch.index import Index
 from xsearch.maintain.reencode import encode_again
 from xsearch.store.catalog import Catalog, passages
 from xsearch.store.folder import check_is_index
+from xsearch.store.id_map import IdMap
 from xsearch.store.location import find_catalog
-from xsearch.store.vectors import VECTORS_FOLDER, IdMap, RawVectors, Vectors
+from xsearch.store.vectors import VECTORS_FOLDER, RawVectors, Vectors
 from xsearch.store.verify import Checked, Damage, Listed, check_store, read_listed
 
 DEFAULT_SAMPLE = 32

@@ -9,7 +9,7 @@ the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from xsearch.ranking import order
 from xsearch.store.postgres_words import add_postgres_words, best_postgres_matches, create_postgres_words
 from xsearch.store.sqlite import insert_many
 from xsearch.store.vectors import Nearest, PassageIds
-from xsearch.text.segment import FTS5_TOKENIZE, query_terms, spread
+from xsearch.text.segment import FTS5_TOKENIZE, query_terms, spread_all
 
 TABLE = "passage_words"
 # Terms of one query that are looked up; a longer one is a pasted page.
@@ -31,6 +31,8 @@ BM25_SATURATION = 2.2
 # it merges less: measured at half the time. The table remembers it.
 MANY_ROWS = 8_192
 HASH_BYTES = 2**26
+# Passages whose words are made in one step: a hundred thousand characters or so, which a processor's cache holds.
+SEGMENTED_AT_ONCE = 256
 # Fetched beyond k, so that a few deleted passages cost no second search.
 SPARE_MATCHES = 32
 # More than any table holds, and few enough for SQLite to count.
@@ -48,14 +50,20 @@ def create_words(connection: sa.Connection) -> None:
     )
 
 
-def segmented(passage_id: int, title: str, text: str) -> tuple[int, str, str]:
-    """A passage as the full-text table takes it: its id, and the words of its title and its text."""
-    return passage_id, spread(title), spread(text)
+def segmented(passages: Sequence[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    """Passages (id, title, text) as the full-text table takes them: ids, and the words of titles and of texts."""
+    rows: list[tuple[int, str, str]] = []
+    for start in range(0, len(passages), SEGMENTED_AT_ONCE):
+        some = passages[start : start + SEGMENTED_AT_ONCE]
+        titles = spread_all([title for _, title, _ in some]) if any(title for _, title, _ in some) else [""] * len(some)
+        texts = spread_all([text for _, _, text in some])
+        rows += [(row[0], title, text) for row, title, text in zip(some, titles, texts, strict=True)]
+    return rows
 
 
-def add_words(connection: sa.Connection, passages: Iterable[tuple[int, str, str]]) -> None:
+def add_words(connection: sa.Connection, passages: Sequence[tuple[int, str, str]]) -> None:
     """Adds passages: their ids, titles and texts."""
-    insert_words(connection, [segmented(*passage) for passage in passages])
+    insert_words(connection, segmented(passages))
 
 
 def insert_words(connection: sa.Connection, rows: Sequence[tuple[int, str, str]]) -> None:

@@ -19,6 +19,7 @@ from xsearch.store.ann import ANN_FOLDER, AnnFile
 from xsearch.store.catalog import Catalog, any_of, read_settings, tombstones
 from xsearch.store.files import disk_errors, publish
 from xsearch.store.generation import note_change
+from xsearch.store.id_map import IdMap
 from xsearch.store.kinds import FLAT
 from xsearch.store.listing import (
     delete_ann_files,
@@ -37,7 +38,6 @@ from xsearch.store.vectors import (
     READ_ROWS,
     VECTORS_FOLDER,
     Halves,
-    IdMap,
     PassageIds,
     RawVectors,
     Rows,

@@ -81,6 +81,7 @@ def make_rows(batch: Sequence[Prepared], first: Keys, run_id: int) -> Rows:
     count = sum(len(item.passages) for item in batch)
     following = Keys(first.doc_key + len(batch), first.passage_id + count, first.file_number + bool(count))
     rows = Rows(first, following, [], [], [])
+    words: list[tuple[int, str, str]] = []
     passage_id = first.passage_id
     for doc_key, item in enumerate(batch, first.doc_key):
         document = item.document
@@ -100,8 +101,9 @@ def make_rows(batch: Sequence[Prepared], first: Keys, run_id: int) -> Rows:
                     passage_checksum(shown),
                 )
             )  # fmt: skip
-            rows.words.append(segmented(passage_id, title, passage.text))
+            words.append((passage_id, title, passage.text))
             passage_id += 1
+    rows.words.extend(segmented(words))
     return rows
 
 

@@ -19,8 +19,9 @@ from xsearch.ranking import order
 from xsearch.store.ann import ANN_FOLDER, AnnFile, AnnPart, open_ann
 from xsearch.store.exact import ExactPart
 from xsearch.store.gpu import Gpu, GpuPart
+from xsearch.store.id_map import IdMap
 from xsearch.store.selection import Selection
-from xsearch.store.vectors import Found, IdMap, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors, inner_products
+from xsearch.store.vectors import Found, Nearest, PassageIds, RawVectors, Rows, Segment, Vectors, inner_products
 
 # Parts with more rows go to the GPU, where there is one.
 GPU_ROWS = 50_000

@@ -14,8 +14,9 @@ from xsearch.errors import IndexDamagedError, MissingExtraError
 from xsearch.store.ann import ANN_FOLDER, AnnFile, open_ann
 from xsearch.store.catalog import Catalog, documents, passages, read_setting, tombstones
 from xsearch.store.faults import catalog_faults
+from xsearch.store.id_map import IdMap
 from xsearch.store.listing import sound_ann_files, sound_segments
-from xsearch.store.vectors import READ_ROWS, VECTORS_FOLDER, IdMap, PassageIds, RawVectors, Segment, Vectors
+from xsearch.store.vectors import READ_ROWS, VECTORS_FOLDER, PassageIds, RawVectors, Segment, Vectors
 
 # How far a stored row's length may be from 1: float16 keeps 11 bits of each number; measured 3e-4 at 384 dimensions.
 LENGTH_TOLERANCE = 5e-3

@@ -50,7 +50,7 @@ _LETTERS = {
     "ı": "i",  # so that ISPARTA and Isparta meet ısparta
     "‘": "'", "’": "'", "ʻ": "'", "ʼ": "'",  # one apostrophe for o‘zbek, aujourd’hui, комп’ютер
 }  # fmt: skip
-_DOTTED_I = "i\u0307"  # what İ becomes in lower case
+DOTTED_I = "i\u0307"  # what İ becomes in lower case
 
 
 def clean(text: str) -> str:
@@ -71,11 +71,11 @@ def fold(text: str) -> str:
     Folding twice changes nothing more.
     """
     if text.isascii():
-        return text.translate(_FOLD)
+        return text.translate(FOLD)
     # NFC before the points go, or ئ in two code points would lose its hamza; and after, because case folding takes
     # some letters apart.
-    composed = unicodedata.normalize("NFC", text.translate(_PLAIN))
-    return unicodedata.normalize("NFC", composed.translate(_FOLD).replace(_DOTTED_I, "i"))
+    composed = unicodedata.normalize("NFC", text.translate(PLAIN))
+    return unicodedata.normalize("NFC", composed.translate(FOLD).replace(DOTTED_I, "i"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,5 +194,5 @@ class _Fold(dict[int, str]):
         return folded
 
 
-_PLAIN = _Plain()
-_FOLD = _Fold()
+PLAIN = _Plain()
+FOLD = _Fold()

@@ -7,9 +7,13 @@ a phrase always does, for words of one and two characters too.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import cache
 
-from xsearch.text.normalise import fold
+import numpy as np
+
+from xsearch.text.normalise import DOTTED_I, FOLD, PLAIN, fold
+from xsearch.text.translate import Translation, points_of, text_of
 
 # The tokenizer to give SQLite's FTS5. Its default splits words at every mark, which takes Hindi, Tamil and
 # Khmer words apart (हिन्दी becomes three tokens), and drops emoji; we hand it text in which the tokens are already made.
@@ -49,6 +53,8 @@ _SHARP_S = "ß".encode("latin-1")
 # Stands for characters that must be looked at together with their neighbours.
 _TOGETHER = "\0"
 _TOGETHER_BYTE = _TOGETHER.encode()
+# Between joined texts, and what stands there for characters that must be looked at together: no text becomes either.
+_BETWEEN, _LOOK = "\0", "\1"
 # Characters that show whether a text is of the kind that must.
 _SAMPLE = 32
 # Letters, no marks, that Unicode composes with what stands before them: Hangul vowels and finals, Kirat Rai vowels.
@@ -78,6 +84,33 @@ def spread(text: str) -> str:
     if _TOGETHER in text[:_SAMPLE].translate(_ALONE) or _TOGETHER in (found := text.translate(_ALONE)):
         return fold(text).translate(_SPREAD)
     return found
+
+
+def spread_all(texts: Sequence[str]) -> list[str]:
+    """:func:`spread` of each text, all in a few steps: many texts that are not Latin take a sixth of the time."""
+    joined = _BETWEEN.join(texts)
+    if len(texts) < 2 or joined.count(_BETWEEN) != len(texts) - 1:
+        return [spread(text) for text in texts]
+    points = _ALL_ALONE(points_of(joined))
+    found = text_of(points).split(_BETWEEN)
+    places = np.flatnonzero(points == ord(_LOOK))
+    if len(places):
+        looked_at = np.unique(np.searchsorted(np.flatnonzero(points == ord(_BETWEEN)), places)).tolist()
+        folded = _folded(_BETWEEN.join(texts[number] for number in looked_at))
+        for number, text in zip(looked_at, text_of(_ALL_SPREAD(points_of(folded))).split(_BETWEEN), strict=True):
+            found[number] = text
+    return found
+
+
+def _folded(joined: str) -> str:
+    """``fold`` of texts that are joined."""
+    plain = _composed(text_of(_ALL_PLAIN(points_of(joined))))
+    return _composed(text_of(_ALL_FOLD(points_of(plain))).replace(DOTTED_I, "i"))
+
+
+def _composed(joined: str) -> str:
+    """Texts in NFC. One by one, for most are as they are, which is soon seen; composing takes ten times as long."""
+    return _BETWEEN.join([unicodedata.normalize("NFC", text) for text in joined.split(_BETWEEN)])
 
 
 def query_terms(text: str, *, ngrams: bool = True) -> list[list[str]]:
@@ -174,3 +207,20 @@ def _composes(char: str) -> bool:
 
 _SPREAD = _Spread()
 _ALONE = _Alone()
+
+
+class _Joined(dict[int, str]):
+    """A table for texts that are joined."""
+
+    def __init__(self, table: Mapping[int, str]) -> None:
+        super().__init__({ord(_BETWEEN): _BETWEEN})
+        self._table = table
+
+    def __missing__(self, point: int) -> str:
+        written = self._table[point]
+        return _LOOK if written == _TOGETHER else written
+
+
+_ALL_ALONE, _ALL_SPREAD, _ALL_PLAIN, _ALL_FOLD = (
+    Translation(_Joined(table)) for table in (_ALONE, _SPREAD, PLAIN, FOLD)
+)
