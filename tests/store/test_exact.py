@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tests.store.segments import DIM, Floats, brute_force, ids, random_vectors, segment_of, stored
 from xsearch.encoder.protocol import unit_vectors
 from xsearch.store import exact
-from xsearch.store.exact import ExactPart, best_of
+from xsearch.store.exact import ExactPart, best_of, nearest_by_product
 from xsearch.store.selection import Selection, import_faiss
-from xsearch.store.vectors import Found, RawVectors
+from xsearch.store.vectors import Found, RawVectors, consecutive, write_segment
 
 
 def part_of(vectors: Floats) -> ExactPart:
@@ -147,3 +147,37 @@ def test_best_of() -> None:
     assert found.rows.tolist() == [9, 8, 3]
     assert found.scores.tolist() == scores[[1, 2, 0]].tolist()
     assert best_of(ids(3, 9), scores[:2], 7).rows.tolist() == [9, 3]
+
+
+class TestProducts:
+    """Many queries at once are answered by a matrix product."""
+
+    @pytest.mark.parametrize("k", [1, 7, 31])
+    @pytest.mark.parametrize("rows", [1000, 1023, 992])
+    def test_nearest(self, rows: int, k: int) -> None:
+        vectors, queries = random_vectors(rows), random_vectors(33, seed=1)
+        scores, found = nearest_by_product(queries, vectors, k)
+        products = queries @ vectors.T
+        expected = np.argsort(-products, axis=1)[:, :k]
+        assert found.tolist() == expected.tolist()
+        np.testing.assert_array_equal(scores, np.take_along_axis(products, expected, axis=1))
+
+    def test_all_scores_alike(self) -> None:
+        scores, rows = nearest_by_product(random_vectors(3), np.repeat(random_vectors(1), 320, axis=0), 5)
+        assert all(len(set(found)) == 5 for found in rows.tolist())
+        np.testing.assert_allclose(np.ptp(scores, axis=1), 0, atol=1e-6)
+
+    @pytest.mark.parametrize("share", [None, 0.95, 0.5])
+    def test_a_batch_finds_what_its_queries_find_alone(
+        self, tmp_path: Path, share: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ties and all: a third of the rows come twice."""
+        monkeypatch.setattr(exact, "PRODUCTS", 9_000)
+        vectors = np.concatenate([random_vectors(900), random_vectors(300)])
+        segment = write_segment(tmp_path, 1, consecutive(1), vectors.shape, [vectors])
+        part = ExactPart.read([RawVectors(tmp_path, segment)], DIM)
+        selection = Selection(1200, None if share is None else np.random.default_rng(2).random(1200) < share)
+        queries = np.concatenate([random_vectors(30, seed=1), vectors[:10]])
+        for query, one in zip(queries, part.search(queries, 10, selection), strict=True):
+            [alone] = part.search(query[None], 10, selection)
+            assert pairs(one) == pairs(alone)

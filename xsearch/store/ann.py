@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xsearch.errors import IndexDamagedError
-from xsearch.store.exact import NOTHING, SPARE_ROWS, best_of
+from xsearch.store.exact import NOTHING, PRODUCT_QUERIES, SPARE_ROWS, best_of
 from xsearch.store.files import sha256_of
 from xsearch.store.kmeans import best_lists, ivf_of_centres
 from xsearch.store.rescore import Rescorer, can_rescore
@@ -33,9 +33,6 @@ GRAPH_POWER = 0.8
 QUERIES_AT_ONCE = 256
 # Rows that are scored in one step: they stay in the processor's second cache.
 ROWS_A_BLOCK = 640
-# For as many queries at once, or more, the lists are found by a matrix product of numpy's: from 20 on FAISS leaves that
-# to its BLAS, which is slow (xsearch.store.kmeans).
-PRODUCT_QUERIES = 20
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
 
