@@ -113,7 +113,7 @@ def passages(work: Path, rows: int) -> Iterator[str]:
 def true_neighbours(work: Path, rows: int) -> Path:
     """The file with the ids of each query's ``K`` nearest rows, ``(queries, K) int64``: of all, and of each filter.
 
-    Exact, with FAISS's flat search over blocks of rows.
+    Exact, over blocks of rows.
     """
     path = work / f"truth-{rows}.npz"
     if not path.is_file():
@@ -134,14 +134,20 @@ def exact(
     """The ``k`` rows of greatest inner product, best first, among ``ids`` if given; -1 where there is none."""
     import faiss
 
+    from xsearch.store.exact import GROUP_ROWS, nearest_by_product
+
     best = faiss.ResultHeap(len(queries), k, keep_max=True)
     count = len(vectors) if ids is None else len(ids)
     for start in range(0, count, BLOCK_ROWS):
         some = slice(start, start + BLOCK_ROWS)
         block = vectors[some] if ids is None else vectors[ids[some]]
-        scores, places = faiss.knn(
-            queries, block.astype(np.float32), min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
-        )
+        if len(block) >= k * GROUP_ROWS:
+            # Five times as fast, where FAISS's own BLAS does not know the processor.
+            scores, places = nearest_by_product(queries, block.astype(np.float32), k)
+        else:
+            scores, places = faiss.knn(
+                queries, block.astype(np.float32), min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+            )
         best.add_result(scores, (places + start if ids is None else ids[places + start]).astype(np.int64))
     best.finalize()
     found: NDArray[np.int64] = best.I
