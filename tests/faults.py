@@ -70,7 +70,7 @@ class Steps:
             os._exit(EXIT_CODE)
         if self.fault is Fault.HALF and half is not None:
             half()
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal.raise_signal(signal.SIGKILL)
 
 
 def install(steps: Steps) -> None:
@@ -82,7 +82,7 @@ def install(steps: Steps) -> None:
 
 def sqlite_is_shared() -> bool:
     """Whether SQLite's own steps can be counted."""
-    return _sqlite_library() is not None
+    return sqlite_library() is not None
 
 
 def _count_files(steps: Steps) -> None:
@@ -187,7 +187,8 @@ _Vfs._fields_ = (
 _kept: list[Any] = []
 
 
-def _sqlite_library() -> str | None:
+def sqlite_library() -> str | None:
+    """The file of SQLite's own library; ``None`` where Python brings SQLite in itself."""
     sqlite3.connect(":memory:").close()
     maps = Path("/proc/self/maps")
     lines = maps.read_text(encoding="utf-8").splitlines() if maps.exists() else []
@@ -195,7 +196,7 @@ def _sqlite_library() -> str | None:
 
 
 def _count_sqlite(steps: Steps) -> None:
-    library = ctypes.CDLL(_sqlite_library())
+    library = ctypes.CDLL(sqlite_library())
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
     vfs = library.sqlite3_vfs_find(None)
     open_file = _cast(_OPEN, vfs.contents.open)

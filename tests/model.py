@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from tests.fakes import FakeEncoder, embed
@@ -106,7 +107,7 @@ def check_state(state: State, documents: Iterable[Document]) -> None:
             met = {(hit.doc_id, hit.start): score for hit, score in zip(state.hits, true, strict=True) if fits(hit)}
             fitting = sorted(_shown(hit)[1:] for hit in state.hits if fits(hit))
             assert sorted(row[1:] for row in found) == fitting
-            np.testing.assert_allclose([row[0] for row in found], [met[row[1], row[2]] for row in found], atol=1e-6)
+            assert_allclose([row[0] for row in found], [met[row[1], row[2]] for row in found], atol=1e-6)
             assert [row[0] for row in found] == sorted((row[0] for row in found), reverse=True)
     for _, fits in FILTERS:
         for query, found in zip(WORDS, answers, strict=False):
@@ -141,7 +142,7 @@ def check_approximate(path: Path, state: State) -> None:
                 found = [places[hit.doc_id, hit.start] for hit in hits]
                 assert set(found) <= set(fitting)
                 assert len(set(found)) == len(found) == min(5, len(fitting))
-                np.testing.assert_allclose([hit.score for hit in hits], every[found], atol=1e-6)
+                assert_allclose([hit.score for hit in hits], every[found], atol=1e-6)
                 best = np.sort(every[fitting])[::-1][:5]
                 asked_for += len(best)
                 met += int((every[found] >= best[-1] - 1e-6).sum()) if len(best) else 0

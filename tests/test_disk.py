@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+import subprocess
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import faiss
 import pytest
 
 from tests.fakes import FakeEncoder, numbered
 from tests.faults import TAKES_ROOM, Fault, Steps, install, sqlite_is_shared
 from tests.model import check_in_order, check_state, check_swept, open_index, read_state
+from tests.shares import HERE, ONE_THREAD, fork, outcome
 from tests.small_sizes import set_small_sizes
 from tests.test_kills import OPERATIONS, REFUSED, held, prepare
 from xsearch.errors import IndexDamagedError, StoreError
@@ -20,9 +25,7 @@ from xsearch.index import Index
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.folder import folder_size
 
-# They fork a process that may hold threads of OpenMP: a child hung once, and CI does not run them yet.
-pytestmark = pytest.mark.exhaustive
-
+TASK_S = 120
 NOBODY = 65_534
 
 
@@ -31,11 +34,21 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     set_small_sizes(monkeypatch)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks, and changes its user")
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """FAISS with one thread: several wait for each other, far longer than they work, where others need the cores."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="changes its user")
 class TestReadOnlyFolder:
+    """As somebody who may read only; the processes that do it run this file."""
+
     @pytest.fixture
     def path(self, memory: Path) -> Path:
-        """An index in a folder in which nobody may write; what may be done about it is undone at the end."""
         memory.chmod(0o755)
         path = memory / "a read-only#folder" / "index"
         path.parent.mkdir()
@@ -45,106 +58,39 @@ class TestReadOnlyFolder:
         return path
 
     def test_readers_find_all(self, path: Path) -> None:
-        def read() -> None:
-            check_state(read_state(path), held())
-            check_in_order(path)
-            with open_index(path) as index:
-                first = index.search("word7", k=3)
-                assert index.search("word7", k=3) == first
+        run("read", path)
 
-        as_nobody(read)
-
-    @pytest.mark.parametrize("operation", OPERATIONS)
-    def test_writers_are_told(self, path: Path, operation: str) -> None:
+    def test_writers_are_told(self, path: Path) -> None:
         before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-        def write() -> None:
-            with pytest.raises(StoreError, match=r"LOCK cannot be written: Permission denied\. Its folder must be"):
-                OPERATIONS[operation][0](path)
-
-        as_nobody(write)
+        run("write", path)
         assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
-
-    def test_no_index_is_made(self, path: Path) -> None:
-        def create() -> None:
-            with pytest.raises(StoreError, match=r"cannot be written: Permission denied"):
-                Index.create(path / "another", encoder=FakeEncoder())
-
-        as_nobody(create)
 
     def test_a_reader_sees_what_a_writer_who_may_write_there_is_doing(self, path: Path) -> None:
         """Its commit stands in the database's log alone as long as the writer has it open."""
         if os.geteuid() != 0:
             pytest.skip("only root can write where others may not")
-        with Index.open(path, encoder=FakeEncoder()) as index, index.run() as run:
-            run.add(numbered(2, start=500))
-            assert sorted(file.name for file in path.iterdir() if file.is_file())[0] == "LOCK"
-
-            def read() -> None:
-                with open_index(path) as reader:
-                    assert len(reader) == len(held()) + 2
-
-            as_nobody(read)
+        with closing(sqlite3.connect(path / CATALOG_FILE)) as connection:
+            connection.execute("SELECT count(*) FROM documents").fetchall()
+            with Index.open(path, encoder=FakeEncoder()) as index:
+                index.delete(["doc-00021"])
+            assert (path / f"{CATALOG_FILE}-wal").stat().st_size > 0
+            run("count", path, len(held()) - 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not sqlite_is_shared(), reason="see tests/test_kills.py")
 def test_a_full_disk_while_an_index_is_made(memory: Path) -> None:
     """At whichever step it was full: no half index, and the next attempt succeeds."""
-    refused = number = 0
-    while number == refused:
-        number += 1
-        path = memory / str(number)
-        refused += create_with_room_for(path, number) == REFUSED
-        if number == refused:
-            assert not (path / CATALOG_FILE).exists()
-            with Index.create(path, encoder=FakeEncoder()) as index:
-                assert index.verify() == 0
-    assert refused >= 20
+    run("create", memory)
 
 
-def create_with_room_for(path: Path, steps: int) -> int:
-    """Makes an index in a process that finds the disk full from a step on; returns its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            writes = Steps(path, fault=Fault.FULL, kinds=TAKES_ROOM, at=steps)
-            install(writes)
-            Index.create(path, encoder=FakeEncoder())
-            code = 0
-        except IndexDamagedError:
-            traceback.print_exc()
-        except StoreError:
-            code = REFUSED
-        except BaseException:  # noqa: BLE001  # the process must end here, whatever it was
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, REFUSED)
-    return code
+def run(*task: object) -> None:
+    """Has another process do something, which must end."""
+    command = [sys.executable, "-m", "tests.test_disk", *map(str, task)]
+    done = subprocess.run(command, cwd=HERE, env=ONE_THREAD, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{task[0]}: {outcome(done.returncode, alarm_s=TASK_S)}\n{done.stderr}"
 
 
-def as_nobody(do: Callable[[], None]) -> None:
-    """Does something in a process of its own, which root's permissions are taken from."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setuid(NOBODY)
-            do()
-            code = 0
-        except BaseException:  # noqa: BLE001  # the process must end here, whatever it was
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-
-
+@pytest.mark.usefixtures("one_thread")
 def test_twenty_rounds_of_changes_take_no_more_room(memory: Path) -> None:
     """Update, delete, add again, compact: what the last round leaves is as large as what the third left."""
     path = memory / "index"
@@ -167,6 +113,7 @@ def test_twenty_rounds_of_changes_take_no_more_room(memory: Path) -> None:
     assert max(sizes[2:]) <= 1.2 * sizes[2], sizes
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_rounds_without_compacting_take_bounded_room(memory: Path) -> None:
     """Vectors of what was replaced go with merges; words of it only with a compaction."""
     path = memory / "index"
@@ -180,3 +127,67 @@ def test_rounds_without_compacting_take_bounded_room(memory: Path) -> None:
                       for item in documents)  # fmt: skip
             sizes.append(folder_size(path / "vectors"))
     assert max(sizes[5:]) <= 3 * sizes[0], sizes
+
+
+# What the other processes do.
+
+
+def read(path: Path) -> None:
+    check_state(read_state(path), held())
+    check_in_order(path)
+
+
+def count(path: Path, expected: str) -> None:
+    with open_index(path) as index:
+        assert len(index) == int(expected)
+        assert index.get("doc-00021") is None
+
+
+def write(path: Path) -> None:
+    """Tries all that writes."""
+    for do, _ in OPERATIONS.values():
+        with pytest.raises(StoreError, match=r"LOCK cannot be written: Permission denied\. Its folder must be"):
+            do(path)
+    with pytest.raises(StoreError, match=r"cannot be written: Permission denied"):
+        Index.create(path / "another", encoder=FakeEncoder())
+
+
+def create(folder: Path) -> None:
+    """Makes indexes while there is room for 0, 1, 2 ... steps, until one is made."""
+    steps, code = 0, REFUSED
+    while code == REFUSED:
+        path = folder / str(steps)
+        steps += 1
+        code = fork(lambda path=path, steps=steps: create_with_room_for(path, steps))
+        if code == REFUSED:
+            assert not (path / CATALOG_FILE).exists()
+            with Index.create(path, encoder=FakeEncoder()) as index:
+                assert len(index) == 0
+    assert code == 0, f"full from step {steps} on: {outcome(code)}"
+    assert steps > 20
+
+
+def create_with_room_for(path: Path, steps: int) -> int:
+    """Makes an index on a disk that is full from a step on; returns an exit code."""
+    install(Steps(path, at=steps, fault=Fault.FULL, kinds=TAKES_ROOM))
+    try:
+        Index.create(path, encoder=FakeEncoder())
+    except IndexDamagedError:
+        raise
+    except StoreError:
+        return REFUSED
+    return 0
+
+
+def main() -> None:
+    task, path, *rest = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
+    signal.alarm(TASK_S)
+    set_small_sizes()
+    if task != "create" and os.geteuid() == 0:
+        os.setgroups([])
+        os.setuid(NOBODY)
+    {"read": read, "count": count, "write": write, "create": create}[task](path, *rest)  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    main()

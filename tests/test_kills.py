@@ -1,18 +1,19 @@
 """A writer killed, or out of disk space, at every step of every operation: the old state or the new one, and no third.
 
-Each operation runs in processes forked from one that has loaded everything; that one is this file, and prints what it
-found. It copies a prepared index, forks a process that does the operation and ends at the step of a number, and checks
-what is left: it opens, holds the old state or the new one, all of it is in order, searches give what they must, and the
-operation done again completes and leaves no file behind.
+Each operation runs in children of a process that has loaded everything; that one is this file (see tests/shares.py).
+It copies a prepared index, has a child do the operation and end at the step of a number, and checks what is left: it
+opens, holds the old state or the new one, all of it is in order, searches give what they must, and the operation done
+again completes and leaves no file behind.
+
+Every run of the tests kills in both ways at every step, and looks once at each state that is left (tests/remains.py).
+Those marked ``exhaustive`` look at what each kill left, and fill the disk at every step.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +24,9 @@ import pytest
 
 from tests.fakes import FakeEncoder, numbered
 from tests.faults import EXIT_CODE, TAKES_ROOM, Fault, Steps, install, sqlite_is_shared
-from tests.model import check_approximate, check_in_order, check_state, check_swept, open_index, read_state
+from tests.model import check_approximate, check_in_order, check_state, check_swept, read_state
+from tests.remains import keep_chance, key_of, stand_still
+from tests.shares import begin, fork, leave, my_share, outcome, run_shares
 from tests.small_sizes import set_small_sizes
 from xsearch.errors import IndexDamagedError, StoreError
 from xsearch.index import Index
@@ -31,7 +34,6 @@ from xsearch.maintain.migrate import migrate_index
 from xsearch.records import Document
 from xsearch.store import words
 
-HERE = Path(__file__).resolve().parents[1]
 DOCUMENTS = numbered(24)
 ADDED = numbered(4, start=100)
 MANY = numbered(22, start=200)
@@ -39,16 +41,15 @@ CHANGED = [replace(item, text=f"new {item.text}") for item in DOCUMENTS[3:7]]
 GONE = [item.doc_id for item in DOCUMENTS[8:12]]
 FACTORY = "IVF4,PQ4x4fs"
 REFUSED = 3
-EVERY = 100_000
+# A full disk is tried at so many steps where not at every one.
+FULL = 12
+# Of the states that were looked at already, one in so many is looked at again.
+AGAIN = 30
+KILLED = (EXIT_CODE, -signal.SIGKILL)
 
-# They fork a process that may hold threads of OpenMP: a child hung once, and CI does not run them yet.
-pytestmark = [
-    pytest.mark.exhaustive,
-    pytest.mark.skipif(
-        sys.platform != "linux" or not sqlite_is_shared(),
-        reason="SQLite's steps can be counted in a shared library alone",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not sqlite_is_shared(), reason="SQLite's steps can be counted in a shared library alone"
+)
 
 
 def prepare(path: Path) -> None:
@@ -69,28 +70,28 @@ def held() -> list[Document]:
 
 
 def add(path: Path) -> None:
-    with open_index(path) as index:
+    with Index.open(path, encoder=FakeEncoder()) as index:
         index.add(ADDED)
 
 
 def merge(path: Path) -> None:
     """Adds so much that segments are merged and a FAISS file is built at the end of the run."""
-    with open_index(path) as index:
+    with Index.open(path, encoder=FakeEncoder()) as index:
         index.add(MANY)
 
 
 def update(path: Path) -> None:
-    with open_index(path) as index:
+    with Index.open(path, encoder=FakeEncoder()) as index:
         index.add(CHANGED)
 
 
 def delete(path: Path) -> None:
-    with open_index(path) as index:
+    with Index.open(path, encoder=FakeEncoder()) as index:
         index.delete(GONE)
 
 
 def compact(path: Path) -> None:
-    with open_index(path) as index:
+    with Index.open(path, encoder=FakeEncoder()) as index:
         index.compact()
 
 
@@ -110,43 +111,40 @@ OPERATIONS: dict[str, tuple[Callable[[Path], None], list[Document]]] = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_some_steps(memory: Path, operation: str) -> None:
-    kills, refusals = try_steps(memory, operation, kills=8, full=4)
-    assert kills == 8
-    assert refusals >= 2
+def test_every_step(memory: Path, operation: str) -> None:
+    """Killed in both ways at each; the disk full at some."""
+    try_steps(memory, operation, limit_s=280)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_step(memory: Path, operation: str) -> None:
-    """But for four fifths of those that are like the one before and the one after."""
-    kills, refusals = try_steps(memory, operation, kills=EVERY, full=EVERY, processes=os.cpu_count() or 1)
-    assert kills >= 40
-    assert refusals >= 15
+def test_every_step_thoroughly(memory: Path, operation: str) -> None:
+    """What every kill left is looked at, the same or not; the disk full at every step that takes room."""
+    try_steps(memory, operation, thorough=True, limit_s=2350)
 
 
-def try_steps(folder: Path, operation: str, *, kills: int, full: int, processes: int = 1) -> tuple[int, int]:
-    """Has other processes try so many steps of an operation, spread over all; nothing may go wrong.
-
-    Returns:
-        How many writers were killed, and how many were refused for want of room.
-    """
-    started = []
-    for share in range(processes):
-        place = folder / str(share)
-        place.mkdir()
-        arguments = [str(place), operation, f"{kills}", f"{full}", f"{share}", f"{processes}"]
-        command = [sys.executable, "-m", "tests.test_kills", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE))
-    outputs = [process.communicate(timeout=1200) for process in started]
-    assert [process.returncode for process in started] == [0] * processes, [errors for _, errors in outputs]
-    reports = [json.loads(output) for output, _ in outputs]
+def try_steps(folder: Path, operation: str, *, thorough: bool = False, limit_s: float) -> None:
+    """Has other processes try the steps of an operation; nothing may go wrong."""
+    reports = run_shares("tests.test_kills", folder, operation, int(thorough), limit_s=limit_s)
     assert [failure for report in reports for failure in report["failures"]] == []
-    return sum(report["killed"] for report in reports), sum(report["refused"] for report in reports)
+    steps: list[str] = reports[0]["steps"]
+    assert all(report["steps"] == steps for report in reports)
+    kinds = {step.split(" ", 2)[0] if not step.startswith("sqlite") else step.rsplit(" ", 1)[0] for step in steps}
+    assert kinds >= {"write", "truncate", "sqlite write", "sqlite fsync"}, kinds
+    writes = [number for number, step in enumerate(steps, 1) if step.startswith(TAKES_ROOM)]
+    done = [tuple(one) for report in reports for one in report["done"]]
+    killed = {(number, fault) for number, fault, code in done if code in KILLED}
+    for number, step in enumerate(steps, 1):
+        assert (number, Fault.EXIT) in killed, f"{number}, {step}"
+        assert (number, Fault.HALF if "write" in step else Fault.KILL) in killed, f"{number}, {step}"
+    full = [code for _, fault, code in done if fault == Fault.FULL]
+    assert len(full) == (len(writes) if thorough else FULL)
+    # SQLite does without some of what it writes.
+    assert full.count(REFUSED) >= len(full) // 3, full
 
 
-# What the other process does.
+# What the other processes do.
 
 
 class Trial:
@@ -159,10 +157,14 @@ class Trial:
         prepare(self.base)
         self.old = read_state(self.base)
         check_state(self.old, held())
+        # Keys of what is left that was looked at.
+        self.known: set[str] = set()
+        keep_chance()
         place = self.copied("undisturbed")
-        report = folder / "steps.json"
-        assert self.forked(place, Steps(place), report) == 0
-        self.steps: list[str] = json.loads(report.read_text())
+        listed = folder / "steps.json"
+        code = self.forked(place, Steps(place), listed)
+        assert code == 0, outcome(code)
+        self.steps: list[str] = json.loads(listed.read_text())
         self.new = read_state(place)
         check_state(self.new, documents)
         check_in_order(place)
@@ -173,31 +175,31 @@ class Trial:
         shutil.copytree(self.base, place)
         return place
 
-    def forked(self, place: Path, steps: Steps, report: Path | None = None) -> int:
-        """Does the operation in a process of its own; returns its exit code, or the signal that ended it, negative."""
-        child = os.fork()
-        if child == 0:
-            os._exit(self._done(place, steps, report))
-        _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status)
+    def forked(self, place: Path, steps: Steps, listed: Path | None = None) -> int:
+        """Does the operation in a child; returns how it ended, which names its steps in a file if it is asked to."""
+        return fork(lambda: self._done(place, steps, listed))
 
-    def _done(self, place: Path, steps: Steps, report: Path | None) -> int:
+    def _done(self, place: Path, steps: Steps, listed: Path | None) -> int:
+        stand_still()
         install(steps)
         try:
             self.run(place)
         except IndexDamagedError:
-            traceback.print_exc()
-            return 1
+            raise
         except StoreError:
             # No room yet; but a reader needs none.
             return REFUSED if read_state(place) in (self.old, self.new) else 1
-        except BaseException:  # noqa: BLE001  # the process must end here, whatever it was
-            traceback.print_exc()
-            return 1
         steps.at = 0
-        if report is not None:
-            report.write_text(json.dumps(steps.seen))
+        if listed is not None:
+            listed.write_text(json.dumps(steps.seen))
         return 0
+
+    def is_new(self, place: Path) -> bool:
+        """Whether what is left there was not looked at yet."""
+        key = key_of(place, self.folder / "read")
+        known = key in self.known
+        self.known.add(key)
+        return not known
 
     def check(self, place: Path, *, thorough: bool) -> None:
         """What must be true after the operation was cut short, and when it was done again."""
@@ -213,65 +215,55 @@ class Trial:
 
 
 def main() -> None:
-    folder, operation = Path(sys.argv[1]), sys.argv[2]
-    kills, full, share, shares = map(int, sys.argv[3:])
+    folder, operation, thorough = Path(sys.argv[1]), sys.argv[4], bool(int(sys.argv[5]))
+    begin(folder, f"{operation}, undisturbed")
     set_small_sizes()
     # Looking up fewer words takes half of the time that verifying takes.
     words.LOOKED_UP = 8
-    import faiss
-
-    # A forked process has one thread.
-    faiss.omp_set_num_threads(1)
     trial = Trial(folder, operation)
     failures: list[str] = []
-    killed = refused = 0
-    wanted = [*chosen_kills(trial.steps, kills), *chosen_writes(trial.steps, full)]
-    if max(kills, full) == EVERY:
-        wanted = [one for one in wanted if not is_between(trial.steps, one[0])]
-    for place, (number, fault) in enumerate(wanted[share::shares]):
+    done: list[tuple[int, Fault, int]] = []
+    looked = 0
+    for place, (number, fault) in enumerate(my_share(sys.argv, list(chosen(trial.steps, thorough=thorough)))):
+        name = f"{operation}, {fault} at {number}, {trial.steps[number - 1]}"
+        begin(folder, name)
         case = trial.copied("case")
         code = trial.forked(case, Steps(case, at=number, fault=fault))
-        killed += code in (EXIT_CODE, -signal.SIGKILL)
-        refused += code == REFUSED
+        done.append((number, fault, code))
         try:
-            assert code in ((REFUSED, 0) if fault is Fault.FULL else (EXIT_CODE, -signal.SIGKILL)), code
-            trial.check(case, thorough=place % 4 == 0)
+            assert code in ((REFUSED, 0) if fault is Fault.FULL else KILLED), outcome(code)
+            if trial.is_new(case) or thorough or place % AGAIN == 0:
+                looked += 1
+                trial.check(case, thorough=looked % 4 == 0)
         except Exception:  # noqa: BLE001  # all that goes wrong is told
-            failures.append(f"{fault} at {number}, {trial.steps[number - 1]}: {traceback.format_exc()}")
+            failures.append(f"{name}: {traceback.format_exc()}")
         shutil.rmtree(case)
-    report = {"steps": trial.steps, "killed": killed, "refused": refused, "failures": failures[:5]}
-    print(json.dumps(report))  # noqa: T201
+    leave(folder, {"steps": trial.steps, "done": done, "looked": looked, "failures": failures[:5]})
 
 
-def chosen_kills(steps: list[str], most: int) -> Iterator[tuple[int, Fault]]:
-    """Numbers of steps and how the process ends there."""
-    for place, number in enumerate(spread(steps, list(range(1, len(steps) + 1)), most)):
-        if "write" in steps[number - 1] and place % 3:
-            yield number, Fault.HALF
-        else:
-            yield number, Fault.EXIT if place % 2 else Fault.KILL
-
-
-def chosen_writes(steps: list[str], most: int) -> Iterator[tuple[int, Fault]]:
-    """Numbers of steps that take room, from which on there is none."""
+def chosen(steps: list[str], *, thorough: bool) -> Iterator[tuple[int, Fault]]:
+    """Numbers of steps and what happens there, in the order of the steps."""
     writes = [number for number, step in enumerate(steps, 1) if step.startswith(TAKES_ROOM)]
-    return ((number, Fault.FULL) for number in spread(steps, writes, most))
-
-
-def is_between(steps: list[str], number: int) -> bool:
-    """Whether a step is one of many alike that SQLite takes one after the other: not the first, not the last, and not
-    one of a fifth of the others. Each frame of its log is a step, and so is each page that it copies from there."""
-    around = steps[max(number - 2, 0) : number + 1]
-    return number % 5 > 0 and len(around) == 3 and len(set(around)) == 1
+    full = set(writes if thorough else spread(steps, writes, FULL))
+    for number, step in enumerate(steps, 1):
+        yield number, Fault.EXIT
+        if "write" in step:
+            yield number, Fault.HALF
+        if "write" not in step or thorough:
+            yield number, Fault.KILL
+        if number in full:
+            yield number, Fault.FULL
 
 
 def spread(steps: list[str], numbers: list[int], most: int) -> list[int]:
     """Some of the steps, the first of each kind on each file rather than the others."""
-    if len(numbers) <= most:
-        return numbers
     kinds = {steps[number - 1]: number for number in reversed(numbers)}
-    weighted = sorted([*kinds.values(), *numbers[:: len(numbers) // max(most, 1)]])
-    return [weighted[place * len(weighted) // most] for place in range(most)]
+    first = sorted(kinds.values())
+    if len(first) >= most:
+        return [first[place * len(first) // most] for place in range(most)]
+    others = [number for number in numbers if number not in first]
+    missing = most - len(first)
+    return sorted([*first, *(others[place * len(others) // missing] for place in range(missing))])
 
 
 if __name__ == "__main__":
