@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from tests.store.segments import clustered_vectors, random_vectors
-from xsearch.store import ann, kmeans
-from xsearch.store.ann import AnnPart, Reach
+from xsearch.store import kmeans
 from xsearch.store.kinds import fill, make, train
-from xsearch.store.kmeans import best_lists, ivf_of_centres, nearest_lists, spherical_kmeans
-from xsearch.store.selection import Selection
+from xsearch.store.kmeans import ivf_of_centres, nearest_lists, spherical_kmeans
 from xsearch.store.tuning import HeldVectors
 
 
@@ -60,14 +58,6 @@ def test_nearest_lists_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nearest_lists(vectors, centres).tolist() == (vectors @ centres.T).argmax(axis=1).tolist()
 
 
-@pytest.mark.parametrize("count", [1, 4, 9])
-def test_best_lists(count: int) -> None:
-    queries, centres = random_vectors(6), random_vectors(9, seed=1)
-    near, lists = best_lists(queries, centres, count)
-    assert lists.tolist() == np.argsort(-(queries @ centres.T), axis=1)[:, :count].tolist()
-    np.testing.assert_array_equal(near, np.take_along_axis(queries @ centres.T, lists, axis=1))
-
-
 @pytest.mark.parametrize(
     "factory", ["IVF16,PQ8x4fs", "IVF16,PQ16x4fsr", "IVF16,RaBitQfs", "IVF16,SQ8", "IVF16,Flat", "IVF16_HNSW8,SQ8"]
 )
@@ -84,24 +74,6 @@ def test_filling_builds_what_faiss_builds(factory: str, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(faiss.serialize_index(filled), faiss.serialize_index(expected))
     del made
     assert filled.search(vectors[:3], 1)[1].shape == (3, 1)
-
-
-@pytest.mark.parametrize("factory", ["IVF16,PQ8x4fs", "IVF16,RaBitQfs", "IVF16,SQ8"])
-@pytest.mark.parametrize("share", [None, 0.3])
-def test_a_batch_finds_what_its_queries_find_alone(
-    factory: str, share: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lists of a batch come from one product of numpy's, those of a query from FAISS."""
-    monkeypatch.setattr(ann, "EXACT_AMONG", 20)
-    source, made = HeldVectors(clustered_vectors(2000, dim=32)), make(factory, 32)
-    train(made, source, np.arange(2000))
-    part = AnnPart(source, fill(made, source), Reach(4, 60))
-    queries = clustered_vectors(ann.PRODUCT_QUERIES + 5, seed=1, dim=32)
-    selection = Selection(2000, None if share is None else np.random.default_rng(2).random(2000) < share)
-    for query, one in zip(queries, part.search(queries, 10, selection), strict=True):
-        [alone] = part.search(query[None], 10, selection)
-        assert one.rows.tolist() == alone.rows.tolist()
-        assert one.scores.tolist() == alone.scores.tolist()
 
 
 @pytest.mark.parametrize("factory", ["HNSW8,SQ8", "PCA8,IVF4,SQ8", "IVF4_HNSW8,SQ8", "Flat", "SQ8"])

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from xsearch.errors import IndexDamagedError
-from xsearch.store.exact import NOTHING, PRODUCT_QUERIES, SPARE_ROWS, best_of
+from xsearch.store.exact import NOTHING, best_of
 from xsearch.store.files import sha256_of
-from xsearch.store.kmeans import best_lists, ivf_of_centres
 from xsearch.store.rescore import Rescorer, can_rescore
 from xsearch.store.selection import Selection, import_faiss
 from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
@@ -31,6 +30,8 @@ LISTS_POWER = 0.4
 GRAPH_POWER = 0.8
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
+# Of the candidates, those beyond k that are scored again pair by pair, as two ways of scoring differ by a rounding.
+SPARE_CANDIDATES = 4
 # Rows that are scored in one step: they stay in the processor's second cache.
 ROWS_A_BLOCK = 640
 # Rows that are scored in one step where all are.
@@ -154,8 +155,6 @@ class AnnPart:
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
-        self._ivf = ivf_of_centres(found)
-        self._centres = None if self._ivf is None else self._ivf.quantizer.reconstruct_n(0, self._ivf.nlist)
         self._rescorer = Rescorer(source.array) if can_rescore() else None
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -198,24 +197,7 @@ class AnnPart:
     def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Rows:
         """What FAISS finds for each query, ``(queries, candidates)``; -1 where it finds less."""
         parameters = self._search_parameters(reach.effort, selector)
-        if self._centres is None or len(queries) < PRODUCT_QUERIES:
-            found: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
-            return found
-        faiss = import_faiss()
-        near, lists = best_lists(queries, self._centres, reach.effort)
-        shape = len(queries), reach.candidates
-        scores, found = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int64)
-        self._ivf.search_preassigned_c(
-            len(queries),
-            faiss.swig_ptr(queries),
-            reach.candidates,
-            faiss.swig_ptr(lists),
-            faiss.swig_ptr(near),
-            faiss.swig_ptr(scores),
-            faiss.swig_ptr(found),
-            False,
-            parameters,
-        )
+        found: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
         return found
 
     def _decided(
@@ -228,7 +210,7 @@ class AnnPart:
         self._raw.check_rows(candidates if usable.all() else candidates[usable])
         # A few more than asked for, which are scored again pair by pair: the same passage has the same score, and
         # equals the same order, whichever way they were found.
-        best = self._best_rows(queries, candidates, min(count + SPARE_ROWS, candidates.shape[1]))
+        best = self._best_rows(queries, candidates, min(count + SPARE_CANDIDATES, candidates.shape[1]))
         found = self._ranked(queries, best, count)
         enough = usable.sum(axis=1) >= count
         if enough.all():

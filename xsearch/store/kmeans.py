@@ -1,7 +1,9 @@
 """The centres of inverted lists, and which list a vector belongs in: matrix products, left to numpy.
 
 FAISS does both too, with the BLAS that its wheel brings along. That one knows no processor younger than itself: on a
-Xeon of 2023 it takes the kernels of 2004, and a product takes five times as long as numpy's.
+Xeon of 2023 it takes the kernels of 2004, and a product takes five times as long as numpy's. Searches are left to FAISS
+all the same: after a product numpy's BLAS has a thread wait busily for the next one, 30 ms long, on a core that FAISS's
+own thread then has to share.
 """
 
 from __future__ import annotations
@@ -44,16 +46,6 @@ def nearest_lists(vectors: Vectors, centres: Vectors) -> Lists:
         block = slice(start, start + BLOCK_ROWS)
         np.argmax(vectors[block] @ centres.T, axis=1, out=found[block])
     return found
-
-
-def best_lists(queries: Vectors, centres: Vectors, count: int) -> tuple[Vectors, Lists]:
-    """The inner products with each query's ``count`` nearest centres, and these: ``(queries, count)``, best first."""
-    products = queries @ centres.T
-    lists = np.argpartition(products, -count, axis=1)[:, -count:] if count < len(centres) else None
-    best = products if lists is None else np.take_along_axis(products, lists, axis=1)
-    ranked = np.argsort(-best, axis=1, kind="stable")
-    best = np.take_along_axis(best, ranked, axis=1)
-    return best, ranked if lists is None else np.take_along_axis(lists, ranked, axis=1)
 
 
 def spherical_kmeans(vectors: Vectors, lists: int, *, rounds: int) -> Vectors:

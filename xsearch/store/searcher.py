@@ -166,12 +166,17 @@ class VectorSearcher:
         """The best of what the parts have found for each query: the same number for all, and where their rows begin."""
         if not found or not queries:
             return [Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))] * queries
-        rows = np.concatenate([np.stack([one.rows for one in some]) + start for start, some in found], axis=1)
-        scores = np.concatenate([np.stack([one.scores for one in some]) for _, some in found], axis=1).clip(-1, 1)
-        ids = self._ids.ids_of(rows)
-        # Again, because what differed beyond 1 is equal now.
-        best = order(scores, ids)[:, :k]
-        ids, scores = np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)
+        rows = np.concatenate([[one.rows for one in some] for _, some in found], axis=1)
+        scores = np.concatenate([[one.scores for one in some] for _, some in found], axis=1)
+        starts = np.repeat([start for start, _ in found], [len(some[0].rows) for _, some in found])
+        ids = self._ids.ids_of(rows + starts)
+        beyond = bool((np.abs(scores) > 1).any())
+        # What one part has found is in order already, ids as well as rows.
+        if len(found) > 1 or beyond:
+            # Cut first: what differed beyond 1 is equal then.
+            scores = scores.clip(-1, 1) if beyond else scores
+            best = order(scores, ids)[:, :k]
+            ids, scores = np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)
         return [Nearest(*pair) for pair in zip(ids, scores, strict=True)]
 
     def _selections(self, mask: NDArray[np.bool_]) -> Selections:
