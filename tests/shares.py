@@ -25,10 +25,12 @@ ONE_THREAD = (
     | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     | {"PYTHONPATH": HERE}
 )
-# What one piece of work may take; a child of it, half of that. Both need a few seconds at most.
-PIECE_S = 120
+# What one piece of work may take, and a child of it. Both need a second, but others may need the cores.
+PIECE_S, CHILD_S = 300, 120
 # Pieces of work that one process does one after the other.
 NEIGHBOURS = 24
+# What all of a test may take, by its mark.
+ORDINARY_S, EXHAUSTIVE_S = 1_200, 3_600
 NOW, REPORT, ERRORS = "now", "report", "errors"
 # The folder that such a process works in, so that a file with a wrong name is seen.
 EMPTY = "empty"
@@ -83,7 +85,7 @@ def _end(process: subprocess.Popen[bytes], limit_s: float) -> str:
         code = process.wait(max(limit_s, 0.1))
     except subprocess.TimeoutExpired:
         return "Took too long"
-    return "" if code == 0 else f"Hung for {PIECE_S} s" if code == -signal.SIGALRM else f"Ended with {code}"
+    return "" if code == 0 else "Hung" if code == -signal.SIGALRM else f"Ended with {code}"
 
 
 def _read(file: Path) -> str:
@@ -99,10 +101,10 @@ def my_share(arguments: list[str], work: list[Any]) -> list[Any]:
     return [one for place, one in enumerate(work) if place // NEIGHBOURS % count == number]
 
 
-def begin(folder: Path, what: str) -> None:
+def begin(folder: Path, what: str, *, limit_s: int = PIECE_S) -> None:
     """Notes what this process is doing from now on; ends it if the next piece does not begin in time."""
     (folder / NOW).write_text(what)
-    signal.alarm(PIECE_S)
+    signal.alarm(limit_s)
 
 
 def leave(folder: Path, report: object) -> None:
@@ -120,7 +122,7 @@ def fork(do: Callable[[], int]) -> int:
     assert threads == 1, f"{threads} threads: a child may hang"
     child = os.fork()
     if child == 0:
-        signal.alarm(PIECE_S // 2)
+        signal.alarm(CHILD_S)
         code = 1
         try:
             code = do()
@@ -132,6 +134,6 @@ def fork(do: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def outcome(code: int, *, alarm_s: int = PIECE_S // 2) -> str:
+def outcome(code: int, *, alarm_s: int = CHILD_S) -> str:
     """How a child ended, in words."""
     return f"hung for {alarm_s} s" if code == -signal.SIGALRM else f"ended with {code}"

@@ -23,7 +23,7 @@ import pytest
 
 from tests.fakes import FakeEncoder
 from tests.model import ALL, FILTERS, QUERIES, WORDS, open_index, search
-from tests.shares import begin, fork, leave, my_share, outcome, run_shares
+from tests.shares import EXHAUSTIVE_S, NOW, ORDINARY_S, begin, fork, leave, my_share, outcome, run_shares
 from tests.small_sizes import set_small_sizes
 from tests.test_kills import prepare
 from xsearch.errors import XsearchError
@@ -34,7 +34,7 @@ from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.files import LOCK_FILE
 
 # A case that takes longer hangs.
-CASE_S = 30
+CASE_S = 60
 CASES_A_PROCESS = 25
 RIGHT, WRONG = "right", "wrong"
 
@@ -147,17 +147,18 @@ def places(rng: random.Random, size: int, count: int) -> list[int]:
 FILES = (CATALOG_FILE, f"{CATALOG_FILE}-wal", "vectors/1", "vectors/2", "ann/1", LOCK_FILE)
 
 
+@pytest.mark.timeout(ORDINARY_S + 60)
 @pytest.mark.parametrize("file", FILES)
 def test_many_places(memory: Path, file: str) -> None:
     """150 of the catalogue, where most is; 100 of each other."""
-    check(try_places(memory, file, 150 if file == CATALOG_FILE else 100, limit_s=280), 100)
+    check(try_places(memory, file, 150 if file == CATALOG_FILE else 100, limit_s=ORDINARY_S), 100)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(EXHAUSTIVE_S + 60)
 @pytest.mark.parametrize("file", FILES)
 def test_very_many_places(memory: Path, file: str) -> None:
-    check(try_places(memory, file, 1_500, limit_s=2350), 300)
+    check(try_places(memory, file, 1_500, limit_s=EXHAUSTIVE_S), 300)
 
 
 def check(results: list[dict[str, str]], least: int) -> None:
@@ -216,7 +217,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     while len(results) < len(todo):
         some = todo[len(results) : len(results) + CASES_A_PROCESS]
-        begin(folder, f"{some[0]} and those that follow")
+        begin(folder, f"{some[0]}", limit_s=CASES_A_PROCESS * CASE_S)
         lines.write_text("")
         code = fork(lambda some=some: try_cases(folder, base, some, expected))
         found = [json.loads(line) for line in lines.read_text().splitlines()]
@@ -231,6 +232,7 @@ def try_cases(folder: Path, base: Path, some: list[Case], expected: list[dict[st
     """Damages, asks, and writes a line with what was found for each case; returns 0."""
     for case in some:
         signal.alarm(CASE_S)
+        (folder / NOW).write_text(f"{case}")
         place = folder / "case"
         shutil.copytree(base, place)
         case.do(place)

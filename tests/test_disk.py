@@ -25,7 +25,7 @@ from xsearch.index import Index
 from xsearch.store.catalog import CATALOG_FILE
 from xsearch.store.folder import folder_size
 
-TASK_S = 120
+TASK_S = 240
 NOBODY = 65_534
 
 

@@ -26,7 +26,7 @@ from tests.fakes import FakeEncoder, numbered
 from tests.faults import EXIT_CODE, TAKES_ROOM, Fault, Steps, install, sqlite_is_shared
 from tests.model import check_approximate, check_in_order, check_state, check_swept, read_state
 from tests.remains import keep_chance, key_of, stand_still
-from tests.shares import begin, fork, leave, my_share, outcome, run_shares
+from tests.shares import EXHAUSTIVE_S, ORDINARY_S, begin, fork, leave, my_share, outcome, run_shares
 from tests.small_sizes import set_small_sizes
 from xsearch.errors import IndexDamagedError, StoreError
 from xsearch.index import Index
@@ -110,18 +110,19 @@ OPERATIONS: dict[str, tuple[Callable[[Path], None], list[Document]]] = {
 }
 
 
+@pytest.mark.timeout(ORDINARY_S + 60)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_step(memory: Path, operation: str) -> None:
     """Killed in both ways at each; the disk full at some."""
-    try_steps(memory, operation, limit_s=280)
+    try_steps(memory, operation, limit_s=ORDINARY_S)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(EXHAUSTIVE_S + 60)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_step_thoroughly(memory: Path, operation: str) -> None:
     """What every kill left is looked at, the same or not; the disk full at every step that takes room."""
-    try_steps(memory, operation, thorough=True, limit_s=2350)
+    try_steps(memory, operation, thorough=True, limit_s=EXHAUSTIVE_S)
 
 
 def try_steps(folder: Path, operation: str, *, thorough: bool = False, limit_s: float) -> None:
