@@ -85,6 +85,8 @@ def results(tmp_path: Path) -> Path:
                         },
                     },
                     "chroma": {"choose": {"settings": {}}, "build": {"failed": "took more than 3600 s"}},
+                    "txtai": {"choose": {"settings": {}}, "build": {"seconds": 280.0}},
+                    "usearch": {"choose": {"settings": {}}},
                 },
             },
             **machine,
@@ -142,6 +144,7 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
     assert readme.store(numbers).splitlines()[2:] == [
         "| xsearch | 123 | 4,322 | 3,000 | 99 (recall 0.91) | 0.51 | 2.00 | 0.952 | 512 |",
         "| chroma | failed | failed | failed | failed |  |  |  |  |",
+        "| txtai | 280 | not measured | not measured | not measured |  |  |  |  |",
         "",
         "A million vectors of 384 dimensions, recall@10 of at least 0.95 on the tuning queries, in batches of 100, two "
         "threads; of a tenth and of a hundredth of them under a filter; bytes resident after opening (Abacus 3, 2 "
