@@ -31,8 +31,8 @@ BM25_SATURATION = 2.2
 # it merges less: measured at half the time. The table remembers it.
 MANY_ROWS = 8_192
 HASH_BYTES = 2**26
-# Passages whose words are made in one step: a hundred thousand characters or so, which a processor's cache holds.
-SEGMENTED_AT_ONCE = 256
+# Characters whose words are made in one step: few enough for a processor's cache, and for memory not to be noticed.
+SEGMENTED_AT_ONCE = 65_536
 # Fetched beyond k, so that a few deleted passages cost no second search.
 SPARE_MATCHES = 32
 # More than any table holds, and few enough for SQLite to count.
@@ -53,12 +53,21 @@ def create_words(connection: sa.Connection) -> None:
 def segmented(passages: Sequence[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
     """Passages (id, title, text) as the full-text table takes them: ids, and the words of titles and of texts."""
     rows: list[tuple[int, str, str]] = []
-    for start in range(0, len(passages), SEGMENTED_AT_ONCE):
-        some = passages[start : start + SEGMENTED_AT_ONCE]
-        titles = spread_all([title for _, title, _ in some]) if any(title for _, title, _ in some) else [""] * len(some)
-        texts = spread_all([text for _, _, text in some])
-        rows += [(row[0], title, text) for row, title, text in zip(some, titles, texts, strict=True)]
-    return rows
+    some: list[tuple[int, str, str]] = []
+    characters = 0
+    for passage in passages:
+        some.append(passage)
+        characters += len(passage[2])
+        if characters >= SEGMENTED_AT_ONCE:
+            rows += _segmented(some)
+            some, characters = [], 0
+    return rows + _segmented(some)
+
+
+def _segmented(some: Sequence[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    titles = spread_all([title for _, title, _ in some]) if any(title for _, title, _ in some) else [""] * len(some)
+    texts = spread_all([text for _, _, text in some])
+    return [(row[0], title, text) for row, title, text in zip(some, titles, texts, strict=True)]
 
 
 def add_words(connection: sa.Connection, passages: Sequence[tuple[int, str, str]]) -> None:
