@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xsearch.errors import IndexDamagedError
-from xsearch.store.exact import NOTHING, best_of
+from xsearch.store.exact import NOTHING, best_of, best_of_each
 from xsearch.store.files import sha256_of
 from xsearch.store.rescore import Rescorer, can_rescore
 from xsearch.store.selection import Selection, import_faiss
@@ -211,7 +211,7 @@ class AnnPart:
         # A few more than asked for, which are scored again pair by pair: the same passage has the same score, and
         # equals the same order, whichever way they were found.
         best = self._best_rows(queries, candidates, min(count + SPARE_CANDIDATES, candidates.shape[1]))
-        found = self._ranked(queries, best, count)
+        found = best_of_each(best, self._scores(queries, best), count)
         enough = usable.sum(axis=1) >= count
         if enough.all():
             return found
@@ -227,13 +227,6 @@ class AnnPart:
         scores = self._scores(queries, candidates)
         places = np.argpartition(scores, -count, axis=1)[:, -count:]
         return np.take_along_axis(candidates, places, axis=1)
-
-    def _ranked(self, queries: Vectors, rows: Rows, count: int) -> list[Found]:
-        """The best rows of each query, in order; of those that are none the score is no number that counts."""
-        scores = self._scores(queries, rows)
-        best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
-        rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
-        return [Found(*pair) for pair in zip(rows, scores, strict=True)]
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The scores of rows ``(queries, n)``, infinitely low where the row is -1."""

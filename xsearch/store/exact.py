@@ -113,9 +113,7 @@ class ExactPart:
                 for some in (slice(start, start + RANKED_AT_ONCE) for start in range(0, len(queries), RANKED_AT_ONCE))
             ]
         )
-        best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
-        rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
-        return [Found(*pair) for pair in zip(rows, scores, strict=True)]
+        return best_of_each(rows, scores, count)
 
     def _enough(self, query: Vectors, scores: Vectors, rows: Rows, count: int, selection: Selection) -> Rows:
         """What was found for a query, or more where that does not reach past all that may tie with the k-th."""
@@ -172,3 +170,10 @@ def best_of(rows: Rows, scores: Vectors, count: int) -> Found:
     """The best of some rows, in order; ids ascend with rows, so that the later of two equals is the better one."""
     best = np.lexsort((rows, scores))[::-1][:count]
     return Found(rows[best], scores[best])
+
+
+def best_of_each(rows: Rows, scores: Vectors, count: int) -> list[Found]:
+    """:func:`best_of` the rows of each query, both ``(queries, n)``."""
+    best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
+    rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    return [Found(*pair) for pair in zip(rows, scores, strict=True)]

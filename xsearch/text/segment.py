@@ -87,7 +87,7 @@ def spread(text: str) -> str:
 
 
 def spread_all(texts: Sequence[str]) -> list[str]:
-    """:func:`spread` of each text, all in a few steps: many texts that are not Latin take a sixth of the time."""
+    """:func:`spread` of each text, all in a few steps: where most are not Latin, in two fifths of the time."""
     joined = _BETWEEN.join(texts)
     if len(texts) < 2 or joined.count(_BETWEEN) != len(texts) - 1:
         return [spread(text) for text in texts]
