@@ -1,4 +1,4 @@
-"""Candidates are chosen between where their vectors lie, as numpy would choose."""
+"""Candidates are put in order where their vectors lie, as numpy would put them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 from tests.store.segments import random_vectors, scores_of
 from xsearch.store import ann
-from xsearch.store.ann import AnnPart, Reach
+from xsearch.store.ann import AnnPart, Reach, search_parameters
 from xsearch.store.kinds import fill, make, train
-from xsearch.store.rescore import Rescorer, can_rescore
+from xsearch.store.rescore import Rescored, can_rescore
 from xsearch.store.selection import Selection
 from xsearch.store.tuning import HeldVectors
 from xsearch.store.vectors import RawVectors, consecutive, write_segment
@@ -27,65 +28,85 @@ def raw(request: pytest.FixtureRequest, tmp_path: Path) -> RawVectors:
     return RawVectors(tmp_path, write_segment(tmp_path, 1, consecutive(1), vectors.shape, [vectors]))
 
 
-def some_candidates(queries: int, count: int, *, seed: int = 0) -> np.ndarray:
-    chance = np.random.default_rng(seed)
-    return np.stack([chance.choice(ROWS, count, replace=False) for _ in range(queries)])
+def coarse(vectors: np.ndarray) -> faiss.Index:
+    """Lists of bits, which get the order wrong."""
+    made = faiss.index_factory(vectors.shape[1], "IVF8,RaBitQ", faiss.METRIC_INNER_PRODUCT)
+    made.train(vectors)
+    made.add(vectors)
+    return made
 
 
-def expected(vectors: np.ndarray, queries: np.ndarray, candidates: np.ndarray, count: int) -> list[list[int]]:
-    """The best candidates of each query, ascending."""
-    found = []
-    for query, rows in zip(queries, candidates, strict=True):
-        rows = rows[rows >= 0]
-        found.append(sorted(rows[np.argsort(-scores_of(vectors[rows], query))[:count]].tolist()))
-    return found
+def candidates(vectors: np.ndarray, held: np.ndarray, queries: np.ndarray, count: int, lists: int = 8) -> np.ndarray:
+    made = coarse(vectors)
+    return Rescored(made, held).candidates(queries, count, search_parameters(made)(lists, None))
+
+
+def expected(vectors: np.ndarray, queries: np.ndarray, found: np.ndarray) -> list[list[int]]:
+    """The same rows, best first."""
+    pairs = zip(queries, found, strict=True)
+    return [rows[np.argsort(-scores_of(vectors[rows], query))].tolist() for query, rows in pairs]
 
 
 def test_a_file_of_halves(raw: RawVectors) -> None:
-    queries, candidates = random_vectors(9, seed=1, dim=raw.dim), some_candidates(9, 60)
-    best = Rescorer(raw.array).best(queries, candidates, 7)
-    assert best.shape == (9, 7)
-    assert np.sort(best, axis=1).tolist() == expected(raw.read_range(0, ROWS), queries, candidates, 7)
+    vectors, queries = raw.read_range(0, ROWS), random_vectors(9, seed=1, dim=raw.dim)
+    found = candidates(vectors, raw.array, queries, 60)
+    assert found.shape == (9, 60)
+    assert found.tolist() == expected(vectors, queries, found)
 
 
 def test_vectors_in_memory() -> None:
-    vectors, queries, candidates = random_vectors(ROWS), random_vectors(5, seed=1), some_candidates(5, 30)
-    best = Rescorer(vectors).best(queries, candidates, 4)
-    assert np.sort(best, axis=1).tolist() == expected(vectors, queries, candidates, 4)
+    vectors, queries = random_vectors(ROWS), random_vectors(5, seed=1)
+    found = candidates(vectors, vectors, queries, 30)
+    assert found.tolist() == expected(vectors, queries, found)
 
 
-def test_the_first_and_the_last_row(raw: RawVectors) -> None:
-    queries = raw.read_range(0, ROWS)[[0, ROWS - 1]]
-    best = Rescorer(raw.array).best(queries, np.array([[0, ROWS - 1]] * 2), 1)
-    assert best.tolist() == [[0], [ROWS - 1]]
+def test_all_rows_the_first_and_the_last_too(raw: RawVectors) -> None:
+    vectors = raw.read_range(0, ROWS)
+    found = candidates(vectors, raw.array, vectors[[0, ROWS - 1]], ROWS)
+    assert found[:, 0].tolist() == [0, ROWS - 1]
+    assert np.sort(found, axis=1).tolist() == [list(range(ROWS))] * 2
 
 
 def test_fewer_candidates_than_are_asked_for(raw: RawVectors) -> None:
-    candidates = np.array([[-1, 3, -1, 8], [-1, -1, -1, -1]])
-    best = Rescorer(raw.array).best(random_vectors(2, seed=1, dim=raw.dim), candidates, 3)
-    assert np.sort(best, axis=1).tolist() == [[-1, 3, 8], [-1, -1, -1]]
+    vectors, queries = raw.read_range(0, ROWS), random_vectors(3, seed=1, dim=raw.dim)
+    found = candidates(vectors, raw.array, queries, ROWS, lists=1)
+    for query, rows in zip(queries, found, strict=True):
+        there = rows[rows >= 0]
+        assert 0 < len(there) < ROWS
+        assert (rows[len(there) :] == -1).all()
+        assert there.tolist() == expected(vectors, query[None], there[None])[0]
 
 
-def test_vectors_stay_readable_after_it_is_gone(raw: RawVectors) -> None:
-    before = raw.read_range(0, ROWS)
-    for _ in range(3):
-        Rescorer(raw.array).best(before[:2], some_candidates(2, 20), 3)
-        gc.collect()
-    np.testing.assert_array_equal(raw.read_range(0, ROWS), before)
+def test_it_keeps_what_it_points_into_and_owns_none_of_it() -> None:
+    vectors = random_vectors(ROWS).astype(np.float16)
+    before, queries = vectors.astype(np.float32), random_vectors(4, seed=1)
+    made = coarse(before)
+    parameters = search_parameters(made)(8, None)
+    rescored = Rescored(made, vectors.copy())
+    del made
+    gc.collect()
+    filler = [np.ones(ROWS * 16, dtype=np.float16) for _ in range(100)]
+    found = rescored.candidates(queries, 60, parameters)
+    assert found.tolist() == expected(before, queries, found)
+    Rescored(coarse(before), vectors).candidates(queries, 60, parameters)
+    gc.collect()
+    np.testing.assert_array_equal(vectors.astype(np.float32), before)
+    assert len(filler) == 100
 
 
 def test_many_threads(raw: RawVectors) -> None:
-    rescorer = Rescorer(raw.array)
-    queries, candidates = random_vectors(40, seed=1, dim=raw.dim), some_candidates(40, 60)
-    alone = rescorer.best(queries, candidates, 5)
+    made = coarse(raw.read_range(0, ROWS))
+    rescored, parameters = Rescored(made, raw.array), search_parameters(made)(4, None)
+    queries = random_vectors(40, seed=1, dim=raw.dim)
+    alone = rescored.candidates(queries, 60, parameters)
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: rescorer.best(queries, candidates, 5), range(64)):
+        for found in pool.map(lambda _: rescored.candidates(queries, 60, parameters), range(64)):
             np.testing.assert_array_equal(found, alone)
 
 
 @pytest.mark.parametrize("shared", [None, 0.9, 0.3])
 def test_where_faiss_cannot_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch, shared: float | None) -> None:
-    """As in FAISS's builds for Windows."""
+    """As in FAISS before 1.11."""
     assert can_rescore()
     monkeypatch.setattr(ann, "EXACT_AMONG", 20)
     vectors, queries = random_vectors(ROWS), random_vectors(20, seed=1)

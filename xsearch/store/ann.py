@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xsearch.errors import IndexDamagedError
 from xsearch.store.exact import NOTHING, best_of, best_of_each
 from xsearch.store.files import sha256_of
-from xsearch.store.rescore import Rescorer, can_rescore
+from xsearch.store.rescore import Rescored, can_rescore
 from xsearch.store.selection import Selection, import_faiss
 from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
 
@@ -155,7 +156,7 @@ class AnnPart:
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
-        self._rescorer = Rescorer(source.array) if can_rescore() else None
+        self._rescored = Rescored(found, source.array) if can_rescore() else None
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
@@ -195,8 +196,10 @@ class AnnPart:
         return self._decided(queries, candidates, count, selection, reach)
 
     def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Rows:
-        """What FAISS finds for each query, ``(queries, candidates)``; -1 where it finds less."""
+        """Near rows of each query, ``(queries, candidates)``; -1 where FAISS finds fewer."""
         parameters = self._search_parameters(reach.effort, selector)
+        if self._rescored is not None:
+            return self._rescored.candidates(queries, reach.candidates, parameters)
         found: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
         return found
 
@@ -207,25 +210,34 @@ class AnnPart:
         if selection.mask is not None:
             candidates[~selection.mask[candidates]] = -1
         usable = candidates >= 0
-        self._raw.check_rows(candidates if usable.all() else candidates[usable])
+        all_usable = bool(usable.all())
+        self._raw.check_rows(candidates if all_usable else candidates[usable])
         # A few more than asked for, which are scored again pair by pair: the same passage has the same score, and
         # equals the same order, whichever way they were found.
-        best = self._best_rows(queries, candidates, min(count + SPARE_CANDIDATES, candidates.shape[1]))
+        some = min(count + SPARE_CANDIDATES, candidates.shape[1])
+        best = self._best_rows(queries, candidates, some, None if all_usable else usable)
         found = best_of_each(best, self._scores(queries, best), count)
-        enough = usable.sum(axis=1) >= count
-        if enough.all():
+        if all_usable and some >= count:
             return found
+        enough = usable.sum(axis=1) >= count
         return [
             one if enough[place] else self._farther(queries[place], count, selection, reach)
             for place, one in enumerate(found)
         ]
 
-    def _best_rows(self, queries: Vectors, candidates: Rows, count: int) -> Rows:
-        """About the best of each query's candidates, in no certain order; -1 where there are fewer."""
-        if self._rescorer is not None:
-            return self._rescorer.best(queries, candidates, count)
-        scores = self._scores(queries, candidates)
-        places = np.argpartition(scores, -count, axis=1)[:, -count:]
+    def _best_rows(self, queries: Vectors, candidates: Rows, count: int, usable: NDArray[np.bool_] | None) -> Rows:
+        """About the best of each query's candidates, in no certain order; -1 where there are fewer.
+
+        Args:
+            usable: which of them may be found; ``None`` for all.
+        """
+        if self._rescored is None:
+            scores = self._scores(queries, candidates)
+            places = np.argpartition(scores, -count, axis=1)[:, -count:]
+        elif usable is None:
+            return candidates[:, :count]
+        else:
+            places = np.argsort(~usable, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(candidates, places, axis=1)
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:

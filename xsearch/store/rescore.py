@@ -1,142 +1,60 @@
-"""The best of each query's candidates by their raw vectors: gathered by numpy, chosen between by FAISS.
+"""A FAISS index and the raw vectors behind it: FAISS finds candidates and scores them again, in one call.
 
-FAISS re-scores candidates itself (``IndexRefine``) only out of vectors that it holds in memory, a second time, and one
-by one from all over it. Here the vectors of a few queries' candidates are copied side by side into the processor's
-second cache, and FAISS looks through them as through inverted lists, one a query: in registers, on all threads.
+The raw vectors stay in their file. FAISS's own refinement (``IndexRefine``) gets an index of the raw vectors that owns
+no memory: its codes are a view of the memory map.
 """
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xsearch.store.selection import import_faiss
-from xsearch.store.vectors import Rows, Vectors
-
-# Vectors that are gathered at a time.
-GATHERED_ROWS = 1_280
-# One list as FAISS keeps it: vectors in it, room in it, its place in bytes.
-LIST = np.dtype([("size", "<u8"), ("capacity", "<u8"), ("offset", "<u8")])
-# FAISS names a vector by its list and, in so many lower bits, its place there.
-PLACE_MASK = 2**32 - 1
+from xsearch.store.vectors import Halves, Rows, Vectors
 
 
-class Rescorer:
-    """Chooses among rows of an array by their inner products with a query; safe for several threads.
+class Rescored:
+    """The candidates of a FAISS index in the order of their raw vectors; safe for several threads.
 
     Args:
-        vectors: ``(rows, dim)`` float16 or float32; stays where it is.
+        found: the FAISS index, of all rows.
+        vectors: ``(rows, dim)`` float16 or float32, contiguous; stays where it is.
     """
 
-    def __init__(self, vectors: NDArray[np.float16] | Vectors) -> None:
-        self._vectors = vectors
-        self._own = threading.local()
+    def __init__(self, found: Any, vectors: Halves | Vectors) -> None:
+        # FAISS points into the array and the index, which must live as long.
+        self._held = vectors, found, _index_over(vectors)
+        self._faiss: Any = import_faiss().IndexRefine(found, self._held[2])
 
-    def best(self, queries: Vectors, candidates: Rows, count: int) -> Rows:
-        """Those ``count`` of each query's candidates that are nearest to it, in no certain order; -1 where are fewer.
-
-        Args:
-            queries: ``(n, dim) float32``, contiguous.
-            candidates: ``(n, some)``; -1 for none.
-        """
-        width = candidates.shape[1]
-        missing = candidates < 0
-        sizes = np.full(len(queries), width)
-        if missing.any():
-            candidates = np.take_along_axis(candidates, np.argsort(missing, axis=1, kind="stable"), axis=1)
-            sizes -= missing.sum(axis=1)
-        found = np.empty((len(queries), count), dtype=np.int64)
-        lists = self._lists(width)
-        for start in range(0, len(queries), lists.number):
-            some = slice(start, start + lists.number)
-            places = lists.search(self._vectors, queries[some], candidates[some], sizes[some], count)
-            chosen = np.take_along_axis(candidates[some], np.maximum(places, 0), axis=1)
-            found[some] = np.where(places < 0, -1, chosen)
-        return found
-
-    def _lists(self, width: int) -> _Lists:
-        """This thread's."""
-        lists: _Lists | None = getattr(self._own, "lists", None)
-        if lists is None or lists.width != width:
-            lists = self._own.lists = _Lists(self._vectors.dtype, self._vectors.shape[1], width)
-        return lists
-
-
-class _Lists:
-    """Lists of a few queries' candidates, for one thread.
-
-    Args:
-        width: vectors that a list has room for.
-    """
-
-    def __init__(self, dtype: np.dtype[Any], dim: int, width: int) -> None:
-        faiss = import_faiss()
-        self.width = width
-        self.number = max(1, GATHERED_ROWS // width)
-        self._gathered = np.empty((self.number * width, dim), dtype=dtype)
-        row_bytes = dim * dtype.itemsize
-        self._entries = np.zeros(self.number, dtype=LIST)
-        self._entries["capacity"] = width
-        self._entries["offset"] = np.arange(self.number) * width * row_bytes
-        self._assigned = np.arange(self.number)
-        self._zeros = np.zeros(self.number, dtype=np.float32)
-        # Of FAISS's lists those which it believes to be in a file take any address; they are given that of the array.
-        held = faiss.OnDiskInvertedLists()
-        held.nlist, held.code_size, held.read_only = self.number, row_bytes, True
-        held.lists.resize(self.number)
-        held.ptr = faiss.swig_ptr(self._gathered.reshape(-1).view(np.uint8))
-        # They would unmap the address.
-        weakref.finalize(self, _let_go, held, self._gathered)
-        self._held = held
-        self._quantizer = faiss.IndexFlatIP(dim)
-        inner = faiss.METRIC_INNER_PRODUCT
-        if dtype == np.float16:
-            half = faiss.ScalarQuantizer.QT_fp16
-            made = faiss.IndexIVFScalarQuantizer(self._quantizer, dim, 1, half, inner, False)
-        else:
-            made = faiss.IndexIVFFlat(self._quantizer, dim, 1, inner)
-        made.nlist, made.ntotal, made.is_trained = self.number, len(self._gathered), True
-        made.replace_invlists(held, False)
-        self._faiss: Any = made
-        self._parameters = faiss.SearchParametersIVF(nprobe=1)
-
-    def search(
-        self, vectors: NDArray[Any], queries: Vectors, candidates: Rows, sizes: NDArray[np.int64], count: int
-    ) -> NDArray[np.int64]:
-        """The places of the best candidates of each query, ``(n, count)``; -1 where there are fewer.
+    def candidates(self, queries: Vectors, count: int, parameters: Any) -> Rows:
+        """About the nearest rows of each query, ``(queries, count)``, best first; -1 where the index finds fewer.
 
         Args:
-            sizes: how many candidates each query has, the first ones of its row.
+            queries: ``(n, dim) float32``.
+            parameters: FAISS's, for the index that finds them.
         """
-        faiss = import_faiss()
-        gathered = self._gathered[: candidates.size]
-        np.take(vectors, candidates.ravel(), axis=0, out=gathered, mode="clip")
-        self._entries["size"][: len(sizes)] = sizes
-        faiss.memcpy(self._held.lists.data(), faiss.swig_ptr(self._entries.view(np.uint8)), self._entries.nbytes)
-        shape = len(queries), count
-        scores, labels = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int64)
-        self._faiss.search_preassigned_c(
-            len(queries),
-            faiss.swig_ptr(queries),
-            count,
-            faiss.swig_ptr(self._assigned),
-            faiss.swig_ptr(self._zeros),
-            faiss.swig_ptr(scores),
-            faiss.swig_ptr(labels),
-            True,
-            self._parameters,
-        )
-        return np.where(labels < 0, -1, labels & PLACE_MASK)
+        refining = import_faiss().IndexRefineSearchParameters(k_factor=1.0, base_index_params=parameters)
+        rows: Rows = self._faiss.search(queries, count, params=refining)[1]
+        return rows
 
 
 def can_rescore() -> bool:
-    """Whether this FAISS has what a :class:`Rescorer` is made of; builds for Windows do not."""
-    return hasattr(import_faiss(), "OnDiskInvertedLists")
+    """Whether this FAISS has indexes that are views; those before 1.11 have none."""
+    return hasattr(getattr(import_faiss(), "MaybeOwnedVectorUInt8", None), "create_view")
 
 
-def _let_go(held: Any, gathered: NDArray[Any]) -> None:
-    held.ptr = None
+def _index_over(vectors: Halves | Vectors) -> Any:
+    """A FAISS index of these vectors, where they lie."""
+    faiss = import_faiss()
+    dim, inner = vectors.shape[1], faiss.METRIC_INNER_PRODUCT
+    made: Any = (
+        faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, inner)
+        if vectors.dtype == np.float16
+        else faiss.IndexFlat(dim, inner)
+    )
+    data = vectors.reshape(-1).view(np.uint8)
+    # The owner that FAISS wants of a view is that of an index's own codes: nobody, who frees nothing.
+    made.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(data), data.nbytes, made.codes.owner)
+    made.ntotal = len(vectors)
+    return made
