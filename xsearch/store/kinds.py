@@ -101,48 +101,77 @@ def train(made: Any, source: VectorSource, rows: Rows, *, centres: Vectors | Non
 
 def fill(made: Any, source: VectorSource, *, on_rows: OnRows | None = None) -> Any:
     """The index with all rows in their order added; another object where that is faster to fill."""
-    ivf = ivf_of_centres(made)
-    filled = made if ivf is None else _unpacked(ivf)
-    centres = None if ivf is None or filled is None else ivf.quantizer.reconstruct_n(0, ivf.nlist)
+    filling = _filling(made)
     for start in range(0, source.rows, READ_ROWS):
         stop = min(start + READ_ROWS, source.rows)
-        _run(partial(_add, made if filled is None else filled, source.read_range(start, stop), centres))
+        _run(partial(filling.add, source.read_range(start, stop)))
         if on_rows is not None:
             on_rows(stop - start)
-    return made if filled is None or filled is ivf or ivf is None else _packed(filled, ivf)
+    return filling.filled()
 
 
-def _add(filled: Any, vectors: Vectors, centres: Vectors | None) -> None:
-    if centres is None:
-        filled.add(vectors)
-        return
-    faiss = import_faiss()
-    lists = nearest_lists(vectors, centres)
-    filled.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists))
+class _Filling:
+    """An index that finds the place of each row itself."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def add(self, vectors: Vectors) -> None:
+        """Adds rows, ``(n, dim) float32``."""
+        self._made.add(vectors)
+
+    def filled(self) -> Any:
+        """The index with all rows that were added."""
+        return self._made
 
 
-def _unpacked(ivf: Any) -> Any:
-    """An empty index that holds the same codes one after the other, to which rows can be added with their lists; the
-    index itself where it holds them so, and ``None`` where there is no such kind.
+class _FillingLists(_Filling):
+    """Inverted lists, which are found by numpy's product, of an index that keeps codes one after the other.
 
-    An index that is scanned in registers keeps codes in blocks, and finds lists itself.
+    Args:
+        made: what owns it.
+        ivf: the same as what it is.
     """
+
+    def __init__(self, made: Any, ivf: Any) -> None:
+        super().__init__(made)
+        self._ivf = ivf
+        self._centres: Vectors = ivf.quantizer.reconstruct_n(0, ivf.nlist)
+
+    def add(self, vectors: Vectors) -> None:
+        faiss = import_faiss()
+        lists = nearest_lists(vectors, self._centres)
+        self._ivf.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists))
+
+
+class _FillingPacked(_FillingLists):
+    """Inverted lists of codes in blocks, to be scanned in registers.
+
+    Such an index finds lists itself, and is made of one that keeps the same codes one after the other.
+    """
+
+    def __init__(self, made: Any, ivf: Any) -> None:
+        flat = import_faiss().IndexIVFPQ(ivf.quantizer, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, ivf.metric_type)
+        flat.pq, flat.by_residual, flat.is_trained = ivf.pq, ivf.by_residual, True
+        super().__init__(made, flat)
+        self._packed = ivf
+
+    def filled(self) -> Any:
+        packed = import_faiss().IndexIVFPQFastScan(self._ivf, self._packed.bbs)
+        # The centres are its own from now on.
+        self._packed.own_fields, packed.own_fields = False, True
+        return packed
+
+
+def _filling(made: Any) -> _Filling:
+    """The fastest way to fill an index that is trained."""
     faiss = import_faiss()
-    if not isinstance(ivf, faiss.IndexIVFFastScan):
-        return ivf
-    if type(ivf) is not faiss.IndexIVFPQFastScan:
-        return None
-    flat = faiss.IndexIVFPQ(ivf.quantizer, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, ivf.metric_type)
-    flat.pq, flat.by_residual, flat.is_trained = ivf.pq, ivf.by_residual, True
-    return flat
-
-
-def _packed(flat: Any, made: Any) -> Any:
-    """The kind that was asked for, with the codes of an index that keeps them one after the other."""
-    packed = import_faiss().IndexIVFPQFastScan(flat, made.bbs)
-    # The centres are its own from now on.
-    made.own_fields, packed.own_fields = False, True
-    return packed
+    ivf = ivf_of_centres(made)
+    if ivf is None:
+        return _Filling(made)
+    if type(ivf) is faiss.IndexIVFPQFastScan:
+        return _FillingPacked(made, ivf)
+    return _Filling(made) if isinstance(ivf, faiss.IndexIVFFastScan) else _FillingLists(made, ivf)
 
 
 def training_rows(made: Any, rows: int) -> Rows:
