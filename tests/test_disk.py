@@ -72,9 +72,10 @@ class TestReadOnlyFolder:
         with closing(sqlite3.connect(path / CATALOG_FILE)) as connection:
             connection.execute("SELECT count(*) FROM documents").fetchall()
             with Index.open(path, encoder=FakeEncoder()) as index:
+                index.add(numbered(2, start=900))
                 index.delete(["doc-00021"])
             assert (path / f"{CATALOG_FILE}-wal").stat().st_size > 0
-            run("count", path, len(held()) - 1)
+            run("count", path, len(held()) + 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not sqlite_is_shared(), reason="see tests/test_kills.py")
@@ -133,14 +134,19 @@ def test_rounds_without_compacting_take_bounded_room(memory: Path) -> None:
 
 
 def read(path: Path) -> None:
-    check_state(read_state(path), held())
+    state = read_state(path)
+    check_state(state, held())
     check_in_order(path)
+    assert read_state(path) == state
 
 
 def count(path: Path, expected: str) -> None:
     with open_index(path) as index:
         assert len(index) == int(expected)
         assert index.get("doc-00021") is None
+        (added,) = numbered(1, start=901)
+        assert index.get("doc-00901") == added
+        assert added.doc_id in {hit.doc_id for hit in index.search(added.text, k=3)}
 
 
 def write(path: Path) -> None:
@@ -163,6 +169,7 @@ def create(folder: Path) -> None:
             assert not (path / CATALOG_FILE).exists()
             with Index.create(path, encoder=FakeEncoder()) as index:
                 assert len(index) == 0
+            check_in_order(path)
     assert code == 0, f"full from step {steps} on: {outcome(code)}"
     assert steps > 20
 
