@@ -40,8 +40,10 @@ def text_checksum(*, doc_id: str, lang: str, title: str, text: str) -> str:
 
     Unlike :func:`~xsearch.text.normalise.content_hash` it is of the very characters: offsets count them.
     """
-    fields = [field.encode() for field in (doc_id, lang, title, text)]
-    parts = [part for data in fields for part in (len(data).to_bytes(8, "big"), data)]
+    parts: list[bytes] = []
+    for field in (doc_id, lang, title, text):
+        data = field.encode()
+        parts += len(data).to_bytes(8, "big"), data
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

@@ -117,17 +117,17 @@ def content_hash(*fields: str) -> str:
 
     Each field is preceded by its length, so ``("ab", "c")`` and ``("a", "bc")`` differ.
     """
-    digest = hashlib.sha256()
+    parts: list[bytes] = []
     for text in fields:
-        form = text
-        if not (text.isascii() and text.isprintable()):
-            form = clean(text)
-            if _JOINER.search(form):
-                form = unicodedata.normalize("NFC", form.translate(_NO_JOINERS))
-        data = form.encode("utf-8")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+        data = (text if text.isascii() and text.isprintable() else _joined_up(text)).encode()
+        parts += len(data).to_bytes(8, "big"), data
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _joined_up(text: str) -> str:
+    """The clean form without joiners."""
+    form = clean(text)
+    return unicodedata.normalize("NFC", form.translate(_NO_JOINERS)) if _JOINER.search(form) else form
 
 
 @lru_cache(maxsize=8192)
