@@ -182,6 +182,19 @@ def test_equal_rows(queries: Floats) -> None:
     assert found.rows.tolist() == sorted(found.rows.tolist(), reverse=True)
 
 
+@pytest.mark.parametrize("left_out", [False, True])
+def test_of_many_equals_the_later_come_first(vectors: Floats, left_out: bool) -> None:
+    """More than are asked for: all that may tie with the last are looked at."""
+    same = np.sort(np.random.default_rng(3).choice(ROWS, 40, replace=False))
+    held = vectors.copy()
+    held[same] = held[same[0]]
+    keep = np.ones(ROWS, dtype=bool)
+    if left_out:
+        keep[same[-8::2]] = keep[: ROWS // 20] = False
+    for one in part_of("IVF32,SQ8", held).search(held[same[:3]], 10, Selection(ROWS, keep)):
+        assert one.rows.tolist() == same[keep[same]][:-11:-1].tolist()
+
+
 def test_nothing_may_be_found(part: AnnPart, queries: Floats) -> None:
     for one in part.search(queries, 10, Selection(ROWS, np.zeros(ROWS, dtype=bool))):
         assert one.rows.tolist() == []

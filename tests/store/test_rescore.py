@@ -38,7 +38,7 @@ def coarse(vectors: np.ndarray) -> faiss.Index:
 
 def candidates(vectors: np.ndarray, held: np.ndarray, queries: np.ndarray, count: int, lists: int = 8) -> np.ndarray:
     made = coarse(vectors)
-    return Rescored(made, held).candidates(queries, count, search_parameters(made)(lists, None))
+    return Rescored(made, held).search(queries, count, search_parameters(made)(lists, None)).rows
 
 
 def expected(vectors: np.ndarray, queries: np.ndarray, found: np.ndarray) -> list[list[int]]:
@@ -86,9 +86,9 @@ def test_it_keeps_what_it_points_into_and_owns_none_of_it() -> None:
     del made
     gc.collect()
     filler = [np.ones(ROWS * 16, dtype=np.float16) for _ in range(100)]
-    found = rescored.candidates(queries, 60, parameters)
+    found = rescored.search(queries, 60, parameters).rows
     assert found.tolist() == expected(before, queries, found)
-    Rescored(coarse(before), vectors).candidates(queries, 60, parameters)
+    Rescored(coarse(before), vectors).search(queries, 60, parameters)
     gc.collect()
     np.testing.assert_array_equal(vectors.astype(np.float32), before)
     assert len(filler) == 100
@@ -98,9 +98,9 @@ def test_many_threads(raw: RawVectors) -> None:
     made = coarse(raw.read_range(0, ROWS))
     rescored, parameters = Rescored(made, raw.array), search_parameters(made)(4, None)
     queries = random_vectors(40, seed=1, dim=raw.dim)
-    alone = rescored.candidates(queries, 60, parameters)
+    alone = rescored.search(queries, 60, parameters).rows
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: rescored.candidates(queries, 60, parameters), range(64)):
+        for found in pool.map(lambda _: rescored.search(queries, 60, parameters).rows, range(64)):
             np.testing.assert_array_equal(found, alone)
 
 

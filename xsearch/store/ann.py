@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xsearch.errors import IndexDamagedError
-from xsearch.store.exact import NOTHING, best_of, best_of_each
+from xsearch.store.exact import ROUNDING, best_of, best_of_each
 from xsearch.store.files import sha256_of
 from xsearch.store.rescore import Rescored, can_rescore
 from xsearch.store.selection import Selection, import_faiss
@@ -31,8 +31,6 @@ LISTS_POWER = 0.4
 GRAPH_POWER = 0.8
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
-# Of the candidates, those beyond k that are scored again pair by pair, as two ways of scoring differ by a rounding.
-SPARE_CANDIDATES = 4
 # Rows that are scored in one step: they stay in the processor's second cache.
 ROWS_A_BLOCK = 640
 # Rows that are scored in one step where all are.
@@ -156,6 +154,7 @@ class AnnPart:
         self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
+        self._own = threading.local()
         self._rescored = Rescored(found, source.array) if can_rescore() else None
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -166,7 +165,7 @@ class AnnPart:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         return self._raw.read_range(start, stop)
 
-    def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> list[Found]:
+    def search(self, queries: Vectors, k: int, selection: Selection, *, reach: Reach | None = None) -> Found:
         """About the ``k`` best rows of each query, ``k`` where there are so many; of equals the later comes first.
 
         Args:
@@ -175,17 +174,20 @@ class AnnPart:
             reach: instead of the tuned one for ``k``.
         """
         count = min(k, selection.count)
-        if count == 0:
-            return [NOTHING] * len(queries)
+        if count == 0 or not len(queries):
+            return Found.nothing(len(queries))
         if selection.count <= max(EXACT_AMONG, 2 * count):
-            return [self._best_among(query, selection.selected, count) for query in queries]
+            return Found.of_each([self._best_among(query, selection.selected, count) for query in queries])
         reach = reach or self.reach.for_k(k)
-        found: list[Found] = []
-        for start in range(0, len(queries), QUERIES_AT_ONCE):
-            found.extend(self._search(queries[start : start + QUERIES_AT_ONCE], count, selection, reach))
-        return found
+        found = [
+            self._search(queries[start : start + QUERIES_AT_ONCE], count, selection, reach)
+            for start in range(0, len(queries), QUERIES_AT_ONCE)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return Found(np.concatenate([one.rows for one in found]), np.concatenate([one.scores for one in found]))
 
-    def _search(self, queries: Vectors, count: int, selection: Selection, reach: Reach) -> list[Found]:
+    def _search(self, queries: Vectors, count: int, selection: Selection, reach: Reach) -> Found:
         passed_over = selection.mask is None or selection.share >= PASS_OVER_SHARE
         if passed_over:
             reach = replace(reach, candidates=math.ceil(reach.candidates / selection.share))
@@ -195,62 +197,60 @@ class AnnPart:
         candidates = self._candidates(queries, reach, None if passed_over else selection.selector)
         return self._decided(queries, candidates, count, selection, reach)
 
-    def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Rows:
-        """Near rows of each query, ``(queries, candidates)``; -1 where FAISS finds fewer."""
+    def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Found:
+        """Near rows of each query, and about their scores, best first; -1 where FAISS finds fewer."""
         parameters = self._search_parameters(reach.effort, selector)
         if self._rescored is not None:
-            return self._rescored.candidates(queries, reach.candidates, parameters)
-        found: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
-        return found
+            return self._rescored.search(queries, reach.candidates, parameters)
+        rows: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
+        self._raw.check_rows(rows[rows >= 0])
+        return best_of_each(rows, self._scores(queries, rows), reach.candidates)
 
-    def _decided(
-        self, queries: Vectors, candidates: Rows, count: int, selection: Selection, reach: Reach
-    ) -> list[Found]:
+    def _decided(self, queries: Vectors, near: Found, count: int, selection: Selection, reach: Reach) -> Found:
         """The best of each query's candidates by their raw vectors; more is looked for where they are too few."""
+        rows, scores = near.rows, near.scores
         if selection.mask is not None:
-            candidates[~selection.mask[candidates]] = -1
-        usable = candidates >= 0
-        all_usable = bool(usable.all())
-        self._raw.check_rows(candidates if all_usable else candidates[usable])
-        # A few more than asked for, which are scored again pair by pair: the same passage has the same score, and
+            rows[~selection.mask[rows]] = -1
+        usable = None if rows.min() >= 0 else rows >= 0
+        self._raw.check_rows(rows if usable is None else rows[usable])
+        if usable is not None:
+            scores[~usable] = -np.inf
+            first = np.argsort(~usable, axis=1, kind="stable")
+            rows, scores = np.take_along_axis(rows, first, axis=1), np.take_along_axis(scores, first, axis=1)
+        # Scored again pair by pair, with those that may tie with the last: the same passage has the same score, and
         # equals the same order, whichever way they were found.
-        some = min(count + SPARE_CANDIDATES, candidates.shape[1])
-        best = self._best_rows(queries, candidates, some, None if all_usable else usable)
-        found = best_of_each(best, self._scores(queries, best), count)
-        if all_usable and some >= count:
+        among = rows[:, : _and_ties(scores, count)]
+        found = best_of_each(among, self._scores(queries, among), count)
+        if usable is None and rows.shape[1] >= count:
             return found
-        enough = usable.sum(axis=1) >= count
-        return [
-            one if enough[place] else self._farther(queries[place], count, selection, reach)
-            for place, one in enumerate(found)
-        ]
-
-    def _best_rows(self, queries: Vectors, candidates: Rows, count: int, usable: NDArray[np.bool_] | None) -> Rows:
-        """About the best of each query's candidates, in no certain order; -1 where there are fewer.
-
-        Args:
-            usable: which of them may be found; ``None`` for all.
-        """
-        if self._rescored is None:
-            scores = self._scores(queries, candidates)
-            places = np.argpartition(scores, -count, axis=1)[:, -count:]
-        elif usable is None:
-            return candidates[:, :count]
-        else:
-            places = np.argsort(~usable, axis=1, kind="stable")[:, :count]
-        return np.take_along_axis(candidates, places, axis=1)
+        enough = (rows >= 0).sum(axis=1) >= count
+        return Found.of_each(
+            [
+                one if enough[place] else self._farther(queries[place], count, selection, reach)
+                for place, one in enumerate(found)
+            ]
+        )
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The scores of rows ``(queries, n)``, infinitely low where the row is -1."""
         there = np.maximum(rows, 0)
         at_once = max(1, ROWS_A_BLOCK // rows.shape[1])
-        scratch = Scratch(min(at_once, len(rows)) * rows.shape[1], queries.shape[1])
+        scratch = self._scratch(min(at_once, len(rows)) * rows.shape[1])
         scores = np.empty(rows.shape, dtype=np.float32)
         for start in range(0, len(queries), at_once):
             block = slice(start, start + at_once)
             scores[block] = self._raw.scores(there[block], queries[block], scratch)
         scores[rows < 0] = -np.inf
         return scores
+
+    def _scratch(self, rows: int) -> Scratch:
+        """This thread's memory for so many rows: what is new to a process comes to it page by page."""
+        if rows > ROWS_A_BLOCK:
+            return Scratch(rows, self._raw.dim)
+        scratch: Scratch | None = getattr(self._own, "scratch", None)
+        if scratch is None:
+            scratch = self._own.scratch = Scratch(ROWS_A_BLOCK, self._raw.dim)
+        return scratch
 
     def _farther(self, query: Vectors, count: int, selection: Selection, reach: Reach) -> Found:
         """The best rows of a query for which too few were found so near."""
@@ -265,12 +265,26 @@ class AnnPart:
 
     def _best_among(self, query: Vectors, rows: Rows, count: int) -> Found:
         """The best of these rows, all of which are scored."""
-        best = NOTHING
+        best = Found.nothing(1)[0]
         for start in range(0, len(rows), SCORED_AT_ONCE):
             some = rows[start : start + SCORED_AT_ONCE]
             scores = self._raw.scores(some[None], query[None], Scratch(len(some), len(query)))[0]
             best = best_of(np.concatenate([best.rows, some]), np.concatenate([best.scores, scores]), count)
         return best
+
+
+def _and_ties(scores: Vectors, count: int) -> int:
+    """How many of each query's best are sure to hold the best ``count``, if there are so many.
+
+    Args:
+        scores: ``(queries, n)``, best first, to within rounding; infinitely low where there is none.
+    """
+    held: int = min(count, scores.shape[1])
+    least = scores[:, held - 1 : held] - ROUNDING
+    if (scores[:, count : count + 1] < least).all():
+        return held
+    later = scores[:, count:]
+    return held + int(np.count_nonzero((later >= least) & (later > -np.inf), axis=1).max())
 
 
 def greatest_effort(found: Any) -> int:

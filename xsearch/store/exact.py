@@ -26,8 +26,6 @@ GROUP_ROWS = 32
 # Queries whose best rows are scored again in one step.
 RANKED_AT_ONCE = 64
 
-NOTHING = Found(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-
 
 class ExactPart:
     """The rows of neighbouring segments, laid end to end; immutable and safe for several threads.
@@ -80,7 +78,7 @@ class ExactPart:
         vectors: Vectors = self._flat.reconstruct_batch(rows)
         return vectors
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+    def search(self, queries: Vectors, k: int, selection: Selection) -> Found:
         """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first.
 
         Args:
@@ -89,7 +87,7 @@ class ExactPart:
         """
         count = min(k, selection.count)
         if count == 0 or not len(queries):
-            return [NOTHING] * len(queries)
+            return Found.nothing(len(queries))
         if selection.mask is not None and selection.share >= PASS_OVER_SHARE:
             fetched = min(self.rows, round(count / selection.share) + 4 * SPARE_ROWS)
             scores, rows = self._nearest(queries, fetched)
@@ -103,9 +101,9 @@ class ExactPart:
         for place, query in enumerate(queries):
             near = self._enough(query[None], scores[place], rows[place], count, selection)
             found.append(best_of(near, inner_products(self.vectors(near), query), count))
-        return found
+        return Found.of_each(found)
 
-    def _ranked(self, queries: Vectors, rows: Rows, count: int) -> list[Found]:
+    def _ranked(self, queries: Vectors, rows: Rows, count: int) -> Found:
         """The best of some rows of each query, ``(queries, n)``, in order."""
         scores = np.concatenate(
             [
@@ -167,13 +165,17 @@ def nearest_by_product(queries: Vectors, vectors: Vectors, k: int) -> tuple[Vect
 
 
 def best_of(rows: Rows, scores: Vectors, count: int) -> Found:
-    """The best of some rows, in order; ids ascend with rows, so that the later of two equals is the better one."""
+    """The best of some rows, in order; ids ascend with rows, so that the later of two equals is the better one.
+
+    Args:
+        rows, scores: both ``(n,)``.
+    """
     best = np.lexsort((rows, scores))[::-1][:count]
     return Found(rows[best], scores[best])
 
 
-def best_of_each(rows: Rows, scores: Vectors, count: int) -> list[Found]:
+def best_of_each(rows: Rows, scores: Vectors, count: int) -> Found:
     """:func:`best_of` the rows of each query, both ``(queries, n)``."""
     best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
-    rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
-    return [Found(*pair) for pair in zip(rows, scores, strict=True)]
+    queries = np.arange(len(rows))[:, None]
+    return Found(rows[queries, best], scores[queries, best])

@@ -52,7 +52,7 @@ class CpuPart(Protocol):
         """These rows, ``(n, dim) float32``."""
         ...
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+    def search(self, queries: Vectors, k: int, selection: Selection) -> Found:
         """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first."""
         ...
 
@@ -124,7 +124,7 @@ class GpuPart:
         """Rows ``start`` to ``stop``, ``(stop - start, dim) float32``."""
         return self._part.read_range(start, stop)
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+    def search(self, queries: Vectors, k: int, selection: Selection) -> Found:
         """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first.
 
         Narrow filters, and more answers than FAISS gives from a GPU, are left to the part on the CPU.
@@ -144,7 +144,7 @@ class GpuPart:
         if missing:
             for place, one in zip(missing, self._part.search(queries[missing], k, selection), strict=True):
                 best[place] = one
-        return best
+        return Found.of_each(best) if best else Found.nothing(0)
 
 
 def _built(part: CpuPart, gpu: Gpu) -> Any:

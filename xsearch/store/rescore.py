@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xsearch.store.selection import import_faiss
-from xsearch.store.vectors import Halves, Rows, Vectors
+from xsearch.store.vectors import Found, Halves, Vectors
 
 
 class Rescored:
@@ -27,16 +27,16 @@ class Rescored:
         self._held = vectors, found, _index_over(vectors)
         self._faiss: Any = import_faiss().IndexRefine(found, self._held[2])
 
-    def candidates(self, queries: Vectors, count: int, parameters: Any) -> Rows:
-        """About the nearest rows of each query, ``(queries, count)``, best first; -1 where the index finds fewer.
+    def search(self, queries: Vectors, count: int, parameters: Any) -> Found:
+        """About the ``count`` nearest rows of each query; -1 where the index finds fewer.
 
         Args:
             queries: ``(n, dim) float32``.
             parameters: FAISS's, for the index that finds them.
         """
         refining = import_faiss().IndexRefineSearchParameters(k_factor=1.0, base_index_params=parameters)
-        rows: Rows = self._faiss.search(queries, count, params=refining)[1]
-        return rows
+        scores, rows = self._faiss.search(queries, count, params=refining)
+        return Found(rows, scores)
 
 
 def can_rescore() -> bool:

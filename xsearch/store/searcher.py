@@ -33,7 +33,7 @@ class Part(Protocol):
 
     rows: int
 
-    def search(self, queries: Vectors, k: int, selection: Selection) -> list[Found]:
+    def search(self, queries: Vectors, k: int, selection: Selection) -> Found:
         """The ``k`` best rows of each query, or as many as there are; of equals the later one comes first."""
         ...
 
@@ -162,14 +162,12 @@ class VectorSearcher:
                 scores[here] = inner_products(placed.part.vectors(rows[here] - placed.start), query)
         return scores.clip(-1, 1)
 
-    def _nearest(self, found: Sequence[tuple[int, list[Found]]], queries: int, k: int) -> list[Nearest]:
-        """The best of what the parts have found for each query: the same number for all, and where their rows begin."""
+    def _nearest(self, found: Sequence[tuple[int, Found]], queries: int, k: int) -> list[Nearest]:
+        """The best of what the parts have found for each query, given where their rows begin."""
         if not found or not queries:
             return [Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))] * queries
-        rows = np.concatenate([[one.rows for one in some] for _, some in found], axis=1)
-        scores = np.concatenate([[one.scores for one in some] for _, some in found], axis=1)
-        starts = np.repeat([start for start, _ in found], [len(some[0].rows) for _, some in found])
-        ids = self._ids.ids_of(rows + starts)
+        ids = np.concatenate([self._ids.ids_of(some.rows + start) for start, some in found], axis=1)
+        scores = np.concatenate([some.scores for _, some in found], axis=1)
         beyond = bool((np.abs(scores) > 1).any())
         # What one part has found is in order already, ids as well as rows.
         if len(found) > 1 or beyond:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,10 +80,32 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of a part that are near to one query, and their scores, both ``(found,)``, best first."""
+    """Rows of a part and their scores, best first, both ``(queries, found)``, or ``(found,)`` of one query.
+
+    A loop goes over the queries.
+    """
 
     rows: Rows
     scores: Vectors
+
+    @classmethod
+    def nothing(cls, queries: int) -> Found:
+        """What is found where there is nothing."""
+        return cls(np.empty((queries, 0), dtype=np.int64), np.empty((queries, 0), dtype=np.float32))
+
+    @classmethod
+    def of_each(cls, found: Sequence[Found]) -> Found:
+        """What single queries have found, the same number each, at least one query."""
+        return cls(np.stack([one.rows for one in found]), np.stack([one.scores for one in found]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, query: int) -> Found:
+        return Found(self.rows[query], self.scores[query])
+
+    def __iter__(self) -> Iterator[Found]:
+        return (self[query] for query in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +273,9 @@ class RawVectors:
         """Compares the rows, of any shape, with their checksums, unless that was done before."""
         if not self._all_checked:
             blocks = rows.ravel() // BLOCK_ROWS
-            unchecked = blocks[~self._checked[blocks]]
-            if len(unchecked):
-                self._check_blocks(np.unique(unchecked))
+            checked = self._checked[blocks]
+            if not checked.all():
+                self._check_blocks(np.unique(blocks[~checked]))
 
     def _check_blocks(self, blocks: NDArray[np.int64]) -> None:
         if self._all_checked:
