@@ -19,6 +19,7 @@ from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
     Catalog,
+    damaged_settings,
     documents,
     read_setting,
     storable,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
+# Those that decide what vectors are of.
+DECISIVE_SETTINGS = ("encoder", "fingerprint", "passage_tokens")
 ITERATE_ROWS = 500
 # States that a search tries, each of which a writer may have overtaken.
 SNAPSHOTS_TRIED = 5
@@ -70,6 +73,11 @@ class Index:
             self.passage_tokens: int = read_setting(connection, "passage_tokens")
             self._encoder_name: str = read_setting(connection, "encoder")
             fingerprint = read_setting(connection, "fingerprint")
+            wrong = [key for key in damaged_settings(connection) if key in DECISIVE_SETTINGS]
+        if wrong:
+            raise catalog.damaged(f"holds the setting {wrong[0]!r} otherwise than it was written")
+        if not isinstance(self.passage_tokens, int):
+            raise catalog.damaged("does not say how long passages may be")
         try:
             self.fingerprint = Fingerprint.from_dict(fingerprint)
         except TypeError as exc:

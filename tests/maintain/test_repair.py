@@ -165,6 +165,41 @@ def test_vectors_are_made_again(built: Path, copy: Path, damage: str) -> None:
         assert index.verify() == 84
 
 
+@pytest.mark.parametrize("key", ["generation", "next_passage_id", "next_doc_key", "next_file_number"])
+def test_a_damaged_counter_counts_on(copy: Path, key: str) -> None:
+    execute(copy, f"UPDATE settings SET value = '5000' WHERE key = '{key}'")
+    assert any(f"the setting '{key}'" in one.what for one in verify_index(copy, encoder=FakeEncoder()).damages)
+    report = repair_index(copy, encoder=FakeEncoder())
+    assert (report.in_order, report.encoded, len(report.mended)) == (True, 0, 1)
+    in_order(copy)
+    with Index.open(copy, encoder=FakeEncoder()) as index:
+        index.add([Document("more", "more words")])
+        assert index.verify() == 84
+    in_order(copy)
+
+
+def test_a_damaged_setting_that_no_search_needs_is_named(copy: Path) -> None:
+    with Index.open(copy, encoder=FakeEncoder()) as index:
+        index.set_search(recall=0.9)
+    execute(copy, "UPDATE settings SET value = '0.8' WHERE key = 'recall'")
+    [damage] = verify_index(copy, encoder=FakeEncoder()).damages
+    assert "holds the setting 'recall' otherwise than it was written" in damage.what
+    assert [damage.what in one for one in repair_index(copy, encoder=FakeEncoder()).unmended] == [True]
+    with Index.open(copy, encoder=FakeEncoder()) as index:
+        index.set_search(recall=0.9)
+    in_order(copy)
+
+
+@pytest.mark.parametrize("key", ["encoder", "passage_tokens", "fingerprint"])
+def test_an_index_with_a_damaged_setting_is_not_opened(copy: Path, key: str) -> None:
+    execute(copy, f"UPDATE settings SET value = replace(replace(value, '6', '5'), 'a', 'b') WHERE key = '{key}'")
+    what = f"holds the setting '{key}' otherwise than it was written"
+    for do in (Index.open, repair_index):
+        with pytest.raises(IndexDamagedError, match=what):
+            do(copy, encoder=FakeEncoder())
+    assert any(what in one.what for one in verify_index(copy, encoder=FakeEncoder()).damages)
+
+
 def test_interleaved_passages_go_back_where_they_were(built: Path, copy: Path) -> None:
     """A passage between those of a segment, of which there is no row: the segment is written anew with it."""
     with open_catalog(copy / CATALOG_FILE).transaction() as connection:

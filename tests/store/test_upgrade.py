@@ -76,6 +76,7 @@ def make_old(index: Path, version: int) -> None:
         for name in WORDS:
             connection.execute(f"DELETE FROM main.passage_words_{name}")
             connection.execute(f"INSERT INTO main.passage_words_{name} SELECT * FROM new.passage_words_{name}")
+        connection.execute("DELETE FROM settings WHERE key LIKE '%.checksum'")
         connection.execute("UPDATE settings SET value = ? WHERE key = 'schema_version'", (str(version),))
     for leftover in index.glob("new.sqlite*"):
         leftover.unlink()

@@ -25,6 +25,7 @@ from xsearch.store.catalog import (
     delete_documents,
     documents,
     passages,
+    read_setting,
     segments,
     tombstones,
     write_setting,
@@ -34,16 +35,18 @@ from xsearch.store.files import writer_lock
 from xsearch.store.folder import check_is_index
 from xsearch.store.generation import note_change
 from xsearch.store.id_map import IdMap
-from xsearch.store.listing import delete_segments, insert_segment, next_file_number, note_file_number
+from xsearch.store.listing import NEXT_FILE_NUMBER, delete_segments, insert_segment, next_file_number, note_file_number
 from xsearch.store.location import find_catalog
 from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.upgrade import upgrade
 from xsearch.store.vectors import PassageIds, Vectors
 from xsearch.store.verify import crossing, read_listed, segment_fault
 from xsearch.store.words import renew_words
-from xsearch.store.writer import open_writer
+from xsearch.store.writer import NEXT_DOC_KEY, open_writer
 
 OnDone = Callable[[int], None]
+# Settings of which any number will do.
+COUNTERS = ("generation", "next_passage_id", NEXT_DOC_KEY, NEXT_FILE_NUMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class _Repair:
             faults = list(catalog_faults(self._catalog))
         if any(fault.kind is FaultKind.REFERENCES for fault in faults):
             self._delete_orphans()
+        self._mend_settings([fault for fault in faults if fault.kind is FaultKind.SETTINGS])
         self._mend_documents([fault for fault in faults if fault.doc_key is not None])
         wrong = [fault for fault in faults if fault.kind is FaultKind.WORDS]
         if wrong:
@@ -215,6 +219,18 @@ class _Repair:
             add_tombstones(connection, ids)
             note_change(connection)
         self._log.mended.append(f"{len(ids):,} passages belonged to no document: they were deleted")
+
+    def _mend_settings(self, faults: Sequence[Fault]) -> None:
+        """Counters are taken as they are, for what uses them goes past all that is there; others cannot be known."""
+        for fault in faults:
+            what = f"The catalogue {self._catalog.place} {fault.what}"
+            if fault.setting not in COUNTERS:
+                self._log.unmended.append(f"{what}; restore it from a backup, or build the index again")
+                continue
+            with self._catalog.transaction() as connection:
+                write_setting(connection, fault.setting, read_setting(connection, fault.setting))
+                note_change(connection)
+            self._log.mended.append(f"{what}: it counts on from there")
 
     def _mend_documents(self, faults: Sequence[Fault]) -> None:
         with self._catalog.reading() as connection:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from xsearch.errors import IndexDamagedError, IndexTooNewError, StoreError
+from xsearch.store.checksums import setting_checksum
 from xsearch.store.files import TEMPORARY_SUFFIX, publish_file
 from xsearch.store.lexical import create_words
 from xsearch.store.migrations import SCHEMA_VERSION, show_as_current
@@ -36,6 +37,8 @@ CATALOG_FILE = "catalog.sqlite"
 UNSTORABLE = {0: 0xFFFD} | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 # Without these a catalogue is of no use.
 NEEDED_SETTINGS = {"identity": str, "generation": int, "next_passage_id": int}
+# After the key of a setting: the key of its checksum.
+CHECKSUM_SUFFIX = ".checksum"
 
 # In the order of code points in both databases, whatever the language of a PostgreSQL server is.
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -292,9 +295,20 @@ def read_settings(connection: sa.Connection, keys: Sequence[str]) -> dict[str, A
 
 
 def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
-    """Stores a JSON-serialisable value under a key."""
-    connection.execute(settings.delete().where(settings.c.key == key))
-    connection.execute(settings.insert().values(key=key, value=json.dumps(value)))
+    """Stores a JSON-serialisable value under a key, and a checksum of both."""
+    text, checksum_key = json.dumps(value), key + CHECKSUM_SUFFIX
+    rows = [{"key": key, "value": text}, {"key": checksum_key, "value": json.dumps(setting_checksum(key, text))}]
+    connection.execute(settings.delete().where(settings.c.key.in_((key, checksum_key))))
+    connection.execute(settings.insert(), rows)
+
+
+def damaged_settings(connection: sa.Connection) -> list[str]:
+    """The keys of settings that are not as they were written; one that an older xsearch wrote has no checksum."""
+    found = {row.key: row.value for row in connection.execute(sa.select(settings.c.key, settings.c.value))}
+    keys = [key.removesuffix(CHECKSUM_SUFFIX) for key in found if key.endswith(CHECKSUM_SUFFIX)]
+    return [
+        key for key in keys if found[key + CHECKSUM_SUFFIX] != json.dumps(setting_checksum(key, str(found.get(key))))
+    ]
 
 
 def inserted_key(result: sa.CursorResult[Any]) -> int:

@@ -47,6 +47,11 @@ def text_checksum(*, doc_id: str, lang: str, title: str, text: str) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def setting_checksum(key: str, value: str) -> str:
+    """The first 8 bytes of a SHA-256 over a setting as it is stored, hexadecimal."""
+    return hashlib.sha256(f"{len(key)} {key}{value}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def record_hash(document: Document) -> str:
     """A hash of what is stored of a document beside what its vectors depend on."""
     return record_hash_of(document.source, dict(document.metadata))

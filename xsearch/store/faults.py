@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from xsearch.store.catalog import Catalog, documents, passages
+from xsearch.store.catalog import Catalog, damaged_settings, documents, passages
 from xsearch.store.checksums import Shown, passage_checksum, record_hash_of, text_checksum
 from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.words import words_fault
@@ -26,6 +26,7 @@ class FaultKind(StrEnum):
 
     DATABASE = "database"
     REFERENCES = "references"
+    SETTINGS = "settings"
     WORDS = "words"
     DOCUMENT = "document"
     PASSAGES = "passages"
@@ -39,12 +40,14 @@ class Fault:
         what: it is, after "The catalogue ...".
         doc_key: of the document that it is about, where it is about one.
         doc_id: of the same, as it stands there now.
+        setting: the key of the setting that it is about, where it is about one.
     """
 
     kind: FaultKind
     what: str
     doc_key: int | None = None
     doc_id: str = ""
+    setting: str = ""
 
 
 def catalog_faults(catalog: Catalog) -> Iterator[Fault]:
@@ -78,6 +81,8 @@ def _database_faults(catalog: Catalog) -> Iterator[Fault]:
         wrong = words_fault(connection)
         if wrong:
             yield Fault(FaultKind.WORDS, wrong)
+        for key in damaged_settings(connection):
+            yield Fault(FaultKind.SETTINGS, f"holds the setting {key!r} otherwise than it was written", setting=key)
 
 
 def _document_faults(catalog: Catalog) -> Iterator[Fault]:

@@ -42,6 +42,7 @@ def migrate(connection: sa.Connection, version: int) -> None:
             connection.exec_driver_sql(statement)
     noted = sa.text("UPDATE settings SET value = :version WHERE key = 'schema_version'")
     connection.execute(noted, {"version": str(SCHEMA_VERSION)})
+    connection.exec_driver_sql("DELETE FROM settings WHERE key = 'schema_version.checksum'")
 
 
 def show_as_current(connection: sa.Connection) -> None:
