@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.backends import BACKENDS
 from tests.fakes import FakeEncoder, numbered
 from xsearch.errors import (
     ArchiveError,
@@ -30,12 +31,15 @@ from xsearch.errors import (
     StoreError,
 )
 from xsearch.index import Index
+from xsearch.maintain.verify import verify_index
 from xsearch.records import Document
+from xsearch.search.retrieve import Mode
 from xsearch.store import archive as archive_module
 from xsearch.store import unpack
 from xsearch.store.archive import MANIFEST, export_archive
 from xsearch.store.catalog import CATALOG_FILE, open_catalog
 from xsearch.store.listing import delete_segments, insert_segment, read_segments
+from xsearch.store.location import find_catalog
 from xsearch.store.unpack import import_archive
 
 HERE = Path(__file__).resolve().parents[2]
@@ -95,6 +99,31 @@ def repack(source: Path, target: Path, change: Callable[[dict[str, bytes]], None
 
 def nothing_left(folder: Path, *known: str) -> None:
     assert sorted(file.name for file in folder.iterdir()) == sorted(known)
+
+
+ODD = Document("odd", "a\U0001f600b \u0e01", "'", "th", "file, 1", {"a": [1.50, None, "\u00e9"]})
+
+
+@pytest.mark.parametrize("catalog_url", BACKENDS, indirect=True)
+def test_out_of_either_database_into_a_file(catalog_url: str | None, tmp_path: Path) -> None:
+    path, file, copy = tmp_path / "index", tmp_path / "index.xsearch", tmp_path / "copy"
+    with Index.create(path, encoder=FakeEncoder(), catalog=catalog_url) as index:
+        index.set_search(recall=0.9, factory="IVF4,PQ4x4fs")
+        index.add([*numbered(40), ODD])
+        index.delete(["doc-00007"])
+        expected = list(index), index.find("even = true"), index.info().passages
+    done = export_archive(path, find_catalog(path), file)
+    assert import_archive(file, copy).members == done.members == 2
+    with Index.open(path, encoder=FakeEncoder()) as index, Index.open(copy, encoder=FakeEncoder()) as other:
+        assert (list(other), other.find("even = true"), other.info().passages) == expected
+        for query in ("word3 part1", "\u0e01"):
+            assert list(other.search(query, k=1000)) == list(index.search(query, k=1000))
+            # Words of what was deleted count in the one, and are not in the other.
+            one, same = (some.search(query, k=1000, mode=Mode.LEXICAL) for some in (index, other))
+            assert {hit.passage_id for hit in one} == {hit.passage_id for hit in same} != set()
+        other.add(numbered(2, start=90))
+    assert verify_index(copy, encoder=FakeEncoder()).in_order
+    assert (copy / CATALOG_FILE).is_file()
 
 
 class TestThereAndBack:

@@ -19,6 +19,7 @@ from xsearch.errors import IndexDamagedError, StoreError
 from xsearch.store.catalog import CATALOG_FILE, Catalog, ann, open_catalog, read_setting
 from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, publish_file
 from xsearch.store.listing import read_segments
+from xsearch.store.transfer import write_as_sqlite
 from xsearch.store.upgrade import copy_catalog
 from xsearch.store.vectors import VECTORS_FOLDER
 
@@ -73,7 +74,7 @@ def export_archive(index: Path, catalog: Catalog, file: Path) -> Archived:
 
     Raises:
         IndexDamagedError: a file of the index is not as it was written; nothing is.
-        StoreError: the archive cannot be written, or the catalogue is no file.
+        StoreError: the archive cannot be written.
     """
     for _ in range(ATTEMPTS):
         # Packed where that keeps within what reading allows.
@@ -115,10 +116,10 @@ def _write(index: Path, catalog: Catalog, file: Path, method: int) -> list[Membe
 
 @contextmanager
 def _copied(catalog: Catalog, file: Path) -> Iterator[Path]:
-    """A copy of the catalogue, beside the archive for as long as it is needed."""
+    """A copy of the catalogue as an SQLite file, beside the archive for as long as it is needed."""
     copy = file.with_name(f"{file.name}.{CATALOG_FILE}")
     try:
-        copy_catalog(catalog, copy)
+        (write_as_sqlite if catalog.schema else copy_catalog)(catalog, copy)
         yield copy
     finally:
         for leftover in copy.parent.glob(f"{copy.name}*"):
