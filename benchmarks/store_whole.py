@@ -19,7 +19,7 @@ from engines.own import Faiss, XSearch, add_all
 from numpy.typing import NDArray
 from store_engine import load_rows
 from store_process import Setup
-from store_stages import MEASURED, Notebook, Numbers, percentile
+from store_stages import MEASURED, TUNING, Notebook, Numbers, percentile
 from store_texts import QUERIES_FILE, load_texts
 from store_vectors import passages
 from store_worker import BATCH, K, Worker, memory
@@ -121,7 +121,8 @@ def beside_faiss(setup: Setup, folder: Path) -> Numbers:
         asked[name] = (engine, effort)
     found: Numbers = {"factory": files[0].factory, "candidates": files[0].facts.candidates, **effort}
     for name, (engine, given) in asked.items():
-        found[name] = {"recall": worker.recall_of(engine, given, None, MEASURED)["recall"]}
+        halves = [worker.recall_of(engine, given, None, part)["recall"] for part in (MEASURED, TUNING)]
+        found[name] = {"recall": halves[0], "recall_of_all": statistics.mean(halves)}
     times = _alternating(asked, worker.queries(MEASURED))
     for kind in ("batch", "single"):
         for name in asked:

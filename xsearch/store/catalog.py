@@ -124,6 +124,13 @@ runs = sa.Table(
 )
 
 
+# Made once: each search asks for settings, and making a statement takes longer than reading one.
+_SETTING = sa.select(settings.c.value).where(settings.c.key == sa.bindparam("wanted"))
+_SETTINGS = sa.select(settings.c.key, settings.c.value).where(
+    settings.c.key.in_(sa.bindparam("wanted", expanding=True))
+)
+
+
 class Catalog:
     """The database of one index.
 
@@ -200,8 +207,8 @@ class Catalog:
         with self.own_errors(), ExitStack() as stack:
             connection = stack.enter_context(self._engine.connect())
             connection.begin()
-            # SQLite takes its snapshot at the first read, not at BEGIN.
-            read_setting(connection, "generation")
+            # Databases take their snapshot at the first read, not at BEGIN.
+            connection.execute(_SETTING, {"wanted": "generation"})
             show_as_current(connection)
             stack.pop_all()
             return connection
@@ -284,13 +291,13 @@ def storable(text: str) -> str:
 
 def read_setting(connection: sa.Connection, key: str) -> Any:
     """The value of a setting, or ``None``."""
-    value = connection.execute(sa.select(settings.c.value).where(settings.c.key == key)).scalar()
+    value = connection.execute(_SETTING, {"wanted": key}).scalar()
     return None if value is None else json.loads(value)
 
 
 def read_settings(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Any]:
     """The values of some settings in one query; ``None`` for those that are not there."""
-    rows = connection.execute(sa.select(settings.c.key, settings.c.value).where(settings.c.key.in_(keys)))
+    rows = connection.execute(_SETTINGS, {"wanted": list(keys)})
     return dict.fromkeys(keys) | {row.key: json.loads(row.value) for row in rows}
 
 
