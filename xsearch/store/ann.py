@@ -203,7 +203,6 @@ class AnnPart:
         if self._rescored is not None:
             return self._rescored.search(queries, reach.candidates, parameters)
         rows: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
-        self._raw.check_rows(rows[rows >= 0])
         return best_of_each(rows, self._scores(queries, rows), reach.candidates)
 
     def _decided(self, queries: Vectors, near: Found, count: int, selection: Selection, reach: Reach) -> Found:

@@ -7,7 +7,7 @@ import json
 from typing import NamedTuple
 
 from xsearch.records import Document
-from xsearch.text.normalise import content_hash
+from xsearch.text.normalise import content_hash, hash_of
 
 # Made once: json.dumps makes one for each call.
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
@@ -40,11 +40,7 @@ def text_checksum(*, doc_id: str, lang: str, title: str, text: str) -> str:
 
     Unlike :func:`~xsearch.text.normalise.content_hash` it is of the very characters: offsets count them.
     """
-    parts: list[bytes] = []
-    for field in (doc_id, lang, title, text):
-        data = field.encode()
-        parts += len(data).to_bytes(8, "big"), data
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return hash_of([field.encode() for field in (doc_id, lang, title, text)])
 
 
 def setting_checksum(key: str, value: str) -> str:

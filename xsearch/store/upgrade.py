@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from xsearch.errors import StoreError
-from xsearch.store.catalog import CATALOG_FILE, Catalog, read_setting
+from xsearch.store.catalog import CATALOG_FILE, Catalog, read_setting, write_setting
 from xsearch.store.files import TEMPORARY_SUFFIX, disk_errors, publish_file
 from xsearch.store.migrations import SCHEMA_VERSION, migrate
 
@@ -32,6 +32,7 @@ def upgrade(index: Path, catalog: Catalog) -> Path | None:
     copy_catalog(catalog, kept)
     with catalog.transaction() as connection:
         migrate(connection, version)
+        write_setting(connection, "schema_version", SCHEMA_VERSION)
     _log.warning(
         "%s was brought from schema version %s to %s; %s holds it as it was, and may be deleted",
         catalog.place, version, SCHEMA_VERSION, kept,

@@ -9,6 +9,7 @@ import hashlib
 import re
 import unicodedata
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -117,9 +118,14 @@ def content_hash(*fields: str) -> str:
 
     Each field is preceded by its length, so ``("ab", "c")`` and ``("a", "bc")`` differ.
     """
+    forms = (text if text.isascii() and text.isprintable() else _joined_up(text) for text in fields)
+    return hash_of([form.encode() for form in forms])
+
+
+def hash_of(fields: Iterable[bytes]) -> str:
+    """The SHA-256 (hex) of the fields, each preceded by its length."""
     parts: list[bytes] = []
-    for text in fields:
-        data = (text if text.isascii() and text.isprintable() else _joined_up(text)).encode()
+    for data in fields:
         parts += len(data).to_bytes(8, "big"), data
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
