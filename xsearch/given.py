@@ -81,9 +81,16 @@ def take_in(
 
 
 class _Item(NamedTuple):
-    """A document that waits to be written: the row of its vector, and the key of the one that it replaces."""
+    """A document that waits to be written.
 
-    prepared: Prepared
+    Attributes:
+        given_hash: of it and its vector.
+        row: of its vector.
+        replaced: the key of the document that it replaces.
+    """
+
+    document: Document
+    given_hash: str
     row: int
     replaced: int | None
 
@@ -161,13 +168,14 @@ class _Session:
         waiting, self._waiting = self._waiting, _Waiting()
         if self._failed or not len(waiting):
             return
-        rows = make_rows([item.prepared for item in waiting.items.values()], self._keys, self._writer.run_id)
+        batch = (self._prepared(item.document, item.given_hash) for item in waiting.items.values())
+        rows = make_rows(batch, self._keys, self._writer.run_id)
         # Beside what is being written: hashing many small blocks would wait for Python after each in the other thread.
         segment = self._writer.write_vectors(rows, waiting.matrix(self._options.dim))
         waiting.vectors.clear()
         self.wait()
         self._keys = rows.following
-        self._writing = {row[1]: row[0] for row in rows.documents} | waiting.unchanged
+        self._writing = rows.doc_keys() | waiting.unchanged
         self._writing |= {doc_id: doc_key for doc_id, (doc_key, _) in waiting.relabelled.items()}
         self._future = self._pool.submit(self._write, waiting, rows, segment)
         updated = sum(item.replaced is not None for item in waiting.items.values())
@@ -175,8 +183,8 @@ class _Session:
         self.report.added += len(waiting.items) - updated
         self.report.unchanged += len(waiting.unchanged)
         self.report.relabelled += len(waiting.relabelled)
-        self.report.passages += len(rows.passages)
-        self.report.languages.update(item.prepared.document.lang for item in waiting.items.values())
+        self.report.passages += rows.passage_count
+        self.report.languages.update([item.document.lang for item in waiting.items.values()])
 
     def wait(self) -> None:
         """Waits until what is being written is; its error is raised here, and nothing is written after it."""
@@ -188,7 +196,7 @@ class _Session:
         self._writing = {}
 
     def _write(self, waiting: _Waiting, rows: Rows, segment: Segment | None) -> None:
-        if rows.documents:
+        if waiting.items:
             replaced = [item.replaced for item in waiting.items.values() if item.replaced is not None]
             self._writer.write_rows(rows, segment, replaced=replaced)
         self._writer.mark_seen(list(waiting.unchanged.values()), self._options.origin)
@@ -207,12 +215,16 @@ class _Session:
                 prepared = Prepared(document, found_hash, self._options.origin, ())
                 waiting.relabelled[doc_id] = before.doc_key, prepared
             return
-        text = document.text
-        passage = Passage(0, 0, len(text), text, document.lang, NO_TOKENS)
-        prepared = Prepared(document, found_hash, self._options.origin, (passage,))
         replaced = written if written is not None or before is None else before.doc_key
-        waiting.items[doc_id] = _Item(prepared, row, replaced)
-        waiting.characters += len(text)
+        waiting.items[doc_id] = _Item(document, found_hash, row, replaced)
+        waiting.characters += len(document.text)
+
+    def _prepared(self, document: Document, given_hash: str) -> Prepared:
+        """A document as one passage."""
+        text = document.text
+        return Prepared(
+            document, given_hash, self._options.origin, (Passage(0, 0, len(text), text, document.lang, NO_TOKENS),)
+        )
 
     def _chosen(self, documents: Sequence[Document], stored: Mapping[str, Stored], first_row: int) -> dict[str, int]:
         """The places of the documents of a batch that are taken in, by id."""

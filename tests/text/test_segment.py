@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -64,6 +66,20 @@ def test_translation_is_that_of_strings(text: str) -> None:
     table = {ord("a"): "", ord("b"): "xyz", ord("c"): "\U0001f600!"} | {ord(char): char * 2 for char in text[:3]}
     full = {point: chr(point) for point in map(ord, text)} | table
     assert text_of(Translation(full)(points_of(text))) == text.translate(table)
+
+
+def test_translation_in_several_threads() -> None:
+    class Slow(dict[int, str]):
+        def __missing__(self, point: int) -> str:
+            time.sleep(1e-5)
+            return chr(point) * (point % 4)
+
+    texts = ["".join(map(chr, range(start, 900, 7))) for start in range(200, 207)] * 4
+    for _ in range(5):
+        translation = Translation(Slow())
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda text, of=translation: text_of(of(points_of(text))), texts))
+        assert found == ["".join(char * (ord(char) % 4) for char in text) for text in texts]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from xsearch.records import Document
+from xsearch.store.json_text import sorted_json, sorted_json_all
 from xsearch.text.normalise import content_hash, hash_of
-
-# Made once: json.dumps makes one for each call.
-_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 class Shown(NamedTuple):
@@ -53,6 +51,12 @@ def record_hash(document: Document) -> str:
     return record_hash_of(document.source, dict(document.metadata))
 
 
+def record_hashes(documents: Sequence[Document]) -> list[str]:
+    """:func:`record_hash` of each."""
+    written = sorted_json_all([document.metadata for document in documents])
+    return [content_hash(document.source, text) for document, text in zip(documents, written, strict=True)]
+
+
 def record_hash_of(source: str, metadata: object) -> str:
     """:func:`record_hash` of a document's source and metadata."""
-    return content_hash(source, _SORTED.encode(metadata))
+    return content_hash(source, sorted_json(metadata))

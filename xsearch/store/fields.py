@@ -91,11 +91,6 @@ FUNCTIONS = (
 )
 
 
-def compact_json(value: Any) -> str:
-    """JSON as both databases look into it: names as they are written, and no spaces, which SQLite leaves out too."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 class _Number(sa.types.TypeDecorator[Any]):
     """A number that is bound as it is compared: as it is for SQLite, exact decimals for PostgreSQL."""
 

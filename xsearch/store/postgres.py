@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from xsearch.errors import MissingExtraError, StoreError
-from xsearch.store.fields import FUNCTIONS, compact_json
+from xsearch.store.fields import FUNCTIONS
+from xsearch.store.json_text import compact_json
 
 # What a transaction waits for another's locks before it gives up, and a connection for the server.
 LOCK_TIMEOUT_S = 60.0

@@ -6,27 +6,27 @@ one batch can be made while those of another are written.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from xsearch.records import Document, Passage
-from xsearch.store.checksums import Shown, passage_checksum, record_hash, text_checksum
+from xsearch.store.checksums import Shown, passage_checksum, record_hashes, text_checksum
+from xsearch.store.json_text import compact_json_all
 from xsearch.store.lexical import insert_words, segmented
-from xsearch.store.sqlite import insert_many
+from xsearch.store.sqlite import insert_values
 
 DOCUMENT_COLUMNS = (
     "doc_key", "doc_id", "text_hash", "record_hash", "lang", "title", "source", "origin", "metadata", "text", "run_id",
     "checksum",
 )  # fmt: skip
 PASSAGE_COLUMNS = ("passage_id", "doc_key", "position", "start", "end", "lang", "tokens", "checksum")
-# As xsearch.store.fields.compact_json. Made once: json.dumps makes one for each call.
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-Row = tuple[Any, ...]
+# Documents whose rows are made together: few enough that Python's collector of garbage never looks twice at what is
+# made on the way.
+MADE_AT_ONCE = 512
 
 
 class Prepared(NamedTuple):
@@ -60,50 +60,65 @@ class Rows:
 
     Attributes:
         first, following: what its first document and passage and its vector file get, and what comes after its last.
+        documents, passages: the values of their columns, one row after the other: a tuple for each would be looked
+            through by Python's collector of garbage again and again.
         words: of each passage its id and the words of title and text.
     """
 
     first: Keys
     following: Keys
-    documents: list[Row]
-    passages: list[Row]
+    documents: list[Any]
+    passages: list[Any]
     words: list[tuple[int, str, str]]
 
+    @property
+    def passage_count(self) -> int:
+        """How many passages there are."""
+        return self.following.passage_id - self.first.passage_id
 
-def make_rows(batch: Sequence[Prepared], first: Keys, run_id: int) -> Rows:
+    def doc_keys(self) -> dict[str, int]:
+        """The keys of the documents, by their ids."""
+        width = len(DOCUMENT_COLUMNS)
+        return dict(zip(self.documents[1::width], self.documents[::width], strict=True))
+
+
+def make_rows(batch: Iterable[Prepared], first: Keys, run_id: int) -> Rows:
     """The rows of some documents.
 
     Args:
         batch: each document id at most once.
         run_id: of the run that writes them.
     """
-    count = sum(len(item.passages) for item in batch)
-    following = Keys(first.doc_key + len(batch), first.passage_id + count, first.file_number + bool(count))
-    rows = Rows(first, following, [], [], [])
+    of_documents: list[Any] = []
+    of_passages: list[Any] = []
     words: list[tuple[int, str, str]] = []
-    passage_id = first.passage_id
-    for doc_key, item in enumerate(batch, first.doc_key):
-        document = item.document
-        doc_id, lang, title, text = document.doc_id, document.lang, document.title, document.text
-        checksum = text_checksum(doc_id=doc_id, lang=lang, title=title, text=text)
-        metadata = _JSON.encode(dict(document.metadata))
-        hashes = (item.text_hash, record_hash(document))
-        rows.documents.append(
-            (doc_key, doc_id, *hashes, lang, title, document.source, item.origin, metadata, text, run_id, checksum)
-        )
-        for passage in item.passages:
-            start, end = passage.start, passage.end
-            shown = Shown(passage_id, doc_id, passage.lang, lang, title, start, end, passage.text)
-            rows.passages.append(
-                (
+    doc_key, passage_id = first.doc_key, first.passage_id
+    rest = iter(batch)
+    while some := list(islice(rest, MADE_AT_ONCE)):
+        documents = [item.document for item in some]
+        written = compact_json_all([document.metadata for document in documents])
+        texts: list[tuple[int, str, str]] = []
+        for item, metadata, hashed in zip(some, written, record_hashes(documents), strict=True):
+            document = item.document
+            doc_id, lang, title, text = document.doc_id, document.lang, document.title, document.text
+            checksum = text_checksum(doc_id=doc_id, lang=lang, title=title, text=text)
+            of_documents += (
+                doc_key, doc_id, item.text_hash, hashed, lang, title, document.source, item.origin, metadata, text,
+                run_id, checksum,
+            )  # fmt: skip
+            for passage in item.passages:
+                start, end = passage.start, passage.end
+                shown = Shown(passage_id, doc_id, passage.lang, lang, title, start, end, passage.text)
+                of_passages += (
                     passage_id, doc_key, passage.position, start, end, passage.lang, passage.tokens,
                     passage_checksum(shown),
-                )
-            )  # fmt: skip
-            words.append((passage_id, title, passage.text))
-            passage_id += 1
-    rows.words.extend(segmented(words))
-    return rows
+                )  # fmt: skip
+                texts.append((passage_id, title, passage.text))
+                passage_id += 1
+            doc_key += 1
+        words += segmented(texts)
+    following = Keys(doc_key, passage_id, first.file_number + bool(words))
+    return Rows(first, following, of_documents, of_passages, words)
 
 
 def insert_rows(connection: sa.Connection, rows: Rows) -> None:
@@ -112,5 +127,5 @@ def insert_rows(connection: sa.Connection, rows: Rows) -> None:
         ("documents", DOCUMENT_COLUMNS, rows.documents),
         ("passages", PASSAGE_COLUMNS, rows.passages),
     ):
-        insert_many(connection, table, columns, some)
+        insert_values(connection, table, columns, some)
     insert_words(connection, rows.words)

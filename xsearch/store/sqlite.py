@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from xsearch.errors import StoreError
-from xsearch.store.fields import compact_json
+from xsearch.store.json_text import compact_json
 
 # What SQLite waits for another process's transaction before it gives up.
 BUSY_TIMEOUT_S = 60.0
@@ -115,23 +116,30 @@ def _is_sealed(file: Path) -> bool:
 
 
 def insert_many(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Puts rows into a table, of SQLite or of another database; values are what the driver takes, JSON is text.
+    """Puts rows into a table, of SQLite or of another database; values are what the driver takes, JSON is text."""
+    insert_values(connection, table, columns, list(chain.from_iterable(rows)))
+
+
+def insert_values(connection: sa.Connection, table: str, columns: Sequence[str], values: Sequence[Any]) -> None:
+    """:func:`insert_many`, given the values of the rows, one row after the other.
 
     In SQLite many rows go in with one statement: the driver lets other threads run while a statement does, and with one
     for each row it would wait for them after each.
     """
+    width = len(columns)
     names = ", ".join(f'"{column}"' for column in columns)
     if connection.dialect.name != "sqlite":
-        if rows:
-            places = ", ".join(["%s"] * len(columns))
-            connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", list(rows))
+        if values:
+            places = ", ".join(["%s"] * width)
+            rows = list(zip(*[iter(values)] * width, strict=True))
+            connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", rows)
         return
-    places = f"({', '.join('?' * len(columns))})"
-    step = INSERT_VALUES // len(columns)
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        values = tuple(value for row in some for value in row)
-        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {', '.join([places] * len(some))}", values)
+    places = f"({', '.join('?' * width)})"
+    step = INSERT_VALUES // width * width
+    for start in range(0, len(values), step):
+        some = tuple(values[start : start + step])
+        every = ", ".join([places] * (len(some) // width))
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {every}", some)
 
 
 def read_any_bytes(connection: sa.Connection) -> None:

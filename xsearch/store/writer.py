@@ -121,7 +121,7 @@ class Writer:
         Args:
             vectors: ``(passages of the rows, dim)`` float32 or float16, in order.
         """
-        first, count = rows.first, len(rows.passages)
+        first, count = rows.first, rows.passage_count
         if count != len(vectors):
             raise InvalidArgumentError(
                 f"{len(vectors)} vectors came for {count} passages",

@@ -118,8 +118,7 @@ def content_hash(*fields: str) -> str:
 
     Each field is preceded by its length, so ``("ab", "c")`` and ``("a", "bc")`` differ.
     """
-    forms = (text if text.isascii() and text.isprintable() else _joined_up(text) for text in fields)
-    return hash_of([form.encode() for form in forms])
+    return hash_of([(text if text.isascii() and text.isprintable() else _joined_up(text)).encode() for text in fields])
 
 
 def hash_of(fields: Iterable[bytes]) -> str:
