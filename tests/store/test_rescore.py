@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -36,9 +37,13 @@ def coarse(vectors: np.ndarray) -> faiss.Index:
     return made
 
 
+def parameters_of(made: faiss.Index, lists: int) -> Any:
+    return Rescored.parameters(search_parameters(made)(lists, None))
+
+
 def candidates(vectors: np.ndarray, held: np.ndarray, queries: np.ndarray, count: int, lists: int = 8) -> np.ndarray:
     made = coarse(vectors)
-    return Rescored(made, held).search(queries, count, search_parameters(made)(lists, None)).rows
+    return Rescored(made, held).search(queries, count, parameters_of(made, lists)).rows
 
 
 def expected(vectors: np.ndarray, queries: np.ndarray, found: np.ndarray) -> list[list[int]]:
@@ -81,7 +86,7 @@ def test_it_keeps_what_it_points_into_and_owns_none_of_it() -> None:
     vectors = random_vectors(ROWS).astype(np.float16)
     before, queries = vectors.astype(np.float32), random_vectors(4, seed=1)
     made = coarse(before)
-    parameters = search_parameters(made)(8, None)
+    parameters = parameters_of(made, 8)
     rescored = Rescored(made, vectors.copy())
     del made
     gc.collect()
@@ -96,7 +101,7 @@ def test_it_keeps_what_it_points_into_and_owns_none_of_it() -> None:
 
 def test_many_threads(raw: RawVectors) -> None:
     made = coarse(raw.read_range(0, ROWS))
-    rescored, parameters = Rescored(made, raw.array), search_parameters(made)(4, None)
+    rescored, parameters = Rescored(made, raw.array), parameters_of(made, 4)
     queries = random_vectors(40, seed=1, dim=raw.dim)
     alone = rescored.search(queries, 60, parameters).rows
     with ThreadPoolExecutor(8) as pool:

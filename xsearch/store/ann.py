@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ PASS_OVER_SHARE = 0.8
 # found 0.86 of the nearest with the lists' power, 0.90 with 0.7, and all with 1, in ten times the time.
 LISTS_POWER = 0.4
 GRAPH_POWER = 0.8
+# FAISS's parameters of so many efforts are kept.
+PARAMETERS_KEPT = 64
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
 # Rows that are scored in one step: they stay in the processor's second cache.
@@ -156,6 +159,8 @@ class AnnPart:
         self._graph = _hnsw_of(found) is not None
         self._own = threading.local()
         self._rescored = Rescored(found, source.array) if can_rescore() else None
+        # FAISS reads them only; to make them takes a fiftieth of a search of one query.
+        self._usual_parameters = lru_cache(PARAMETERS_KEPT)(partial(self._parameters, selector=None))
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
@@ -199,11 +204,17 @@ class AnnPart:
 
     def _candidates(self, queries: Vectors, reach: Reach, selector: Any) -> Found:
         """Near rows of each query, and about their scores, best first; -1 where FAISS finds fewer."""
-        parameters = self._search_parameters(reach.effort, selector)
+        effort = reach.effort
+        parameters = self._usual_parameters(effort) if selector is None else self._parameters(effort, selector)
         if self._rescored is not None:
             return self._rescored.search(queries, reach.candidates, parameters)
         rows: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
         return best_of_each(rows, self._scores(queries, rows), reach.candidates)
+
+    def _parameters(self, effort: int, selector: Any) -> Any:
+        """FAISS's, for the index that :meth:`_candidates` searches."""
+        found = self._search_parameters(effort, selector)
+        return self._rescored.parameters(found) if self._rescored is not None else found
 
     def _decided(self, queries: Vectors, near: Found, count: int, selection: Selection, reach: Reach) -> Found:
         """The best of each query's candidates by their raw vectors; more is looked for where they are too few."""
@@ -232,15 +243,16 @@ class AnnPart:
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The scores of rows ``(queries, n)``, infinitely low where the row is -1."""
-        there = np.maximum(rows, 0)
+        if rows.min() < 0:
+            scores = self._scores(queries, np.maximum(rows, 0))
+            scores[rows < 0] = -np.inf
+            return scores
         at_once = max(1, ROWS_A_BLOCK // rows.shape[1])
         scratch = self._scratch(min(at_once, len(rows)) * rows.shape[1])
-        scores = np.empty(rows.shape, dtype=np.float32)
-        for start in range(0, len(queries), at_once):
-            block = slice(start, start + at_once)
-            scores[block] = self._raw.scores(there[block], queries[block], scratch)
-        scores[rows < 0] = -np.inf
-        return scores
+        if len(rows) <= at_once:
+            return self._raw.scores(rows, queries, scratch)
+        blocks = [slice(start, start + at_once) for start in range(0, len(queries), at_once)]
+        return np.concatenate([self._raw.scores(rows[block], queries[block], scratch) for block in blocks])
 
     def _scratch(self, rows: int) -> Scratch:
         """This thread's memory for so many rows: what is new to a process comes to it page by page."""

@@ -32,11 +32,15 @@ class Rescored:
 
         Args:
             queries: ``(n, dim) float32``.
-            parameters: FAISS's, for the index that finds them.
+            parameters: from :meth:`parameters`.
         """
-        refining = import_faiss().IndexRefineSearchParameters(k_factor=1.0, base_index_params=parameters)
-        scores, rows = self._faiss.search(queries, count, params=refining)
+        scores, rows = self._faiss.search(queries, count, params=parameters)
         return Found(rows, scores)
+
+    @staticmethod
+    def parameters(inner: Any) -> Any:
+        """FAISS's parameters for a search, given those for the index that finds the candidates."""
+        return import_faiss().IndexRefineSearchParameters(k_factor=1.0, base_index_params=inner)
 
 
 def can_rescore() -> bool:
