@@ -35,7 +35,7 @@ PARAMETERS_KEPT = 64
 # Queries handed to FAISS at once; candidates of so many are held in memory.
 QUERIES_AT_ONCE = 256
 # Rows that are scored in one step: they stay in the processor's second cache.
-ROWS_A_BLOCK = 640
+ROWS_A_BLOCK = 256
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
 
@@ -221,7 +221,9 @@ class AnnPart:
         rows, scores = near.rows, near.scores
         if selection.mask is not None:
             rows[~selection.mask[rows]] = -1
-        usable = None if rows.min() >= 0 else rows >= 0
+        # Where FAISS finds too few, the last are missing.
+        complete = (rows if selection.mask is not None else rows[:, -1]).min() >= 0
+        usable = None if complete else rows >= 0
         self._raw.check_rows(rows if usable is None else rows[usable])
         if usable is not None:
             scores[~usable] = -np.inf

@@ -28,7 +28,8 @@ VECTORS_FOLDER = "vectors"
 DTYPE = np.dtype(np.float16)
 # Rows of one checksum. A search reads a few hundred rows here and there: with 16 rows of 384 dimensions the first read
 # of each block hashes 12 KiB, 7 microseconds.
-BLOCK_ROWS = 16
+BLOCK_BITS = 4
+BLOCK_ROWS = 2**BLOCK_BITS
 BLOCK_SUM_BYTES = 8
 # An array file's head: this, two bytes for the length of what follows, and a description filled up with spaces.
 MAGIC = b"\x93NUMPY\x01\x00"
@@ -272,7 +273,8 @@ class RawVectors:
     def check_rows(self, rows: Rows) -> None:
         """Compares the rows, of any shape, with their checksums, unless that was done before."""
         if not self._all_checked:
-            blocks = rows.ravel() // BLOCK_ROWS
+            # Half the time of a division.
+            blocks = rows.ravel() >> BLOCK_BITS
             checked = self._checked[blocks]
             if not checked.all():
                 self._check_blocks(np.unique(blocks[~checked]))
