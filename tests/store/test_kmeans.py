@@ -16,7 +16,7 @@ from xsearch.store.tuning import HeldVectors
 def test_two_groups() -> None:
     angles = np.array([0.1, -0.1, 0.2, -0.2, 1.6, 1.5, 1.7, 1.4])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    centres = spherical_kmeans(vectors, 2, rounds=5)
+    centres = spherical_kmeans(vectors, 2)
     found = np.sort(np.arctan2(centres[:, 1], centres[:, 0]))
     np.testing.assert_allclose(found, [0.0, 1.55], atol=1e-5)
     lists = nearest_lists(vectors, centres)
@@ -26,13 +26,13 @@ def test_two_groups() -> None:
 
 def test_as_near_as_faiss_finds_them() -> None:
     vectors = clustered_vectors(3000, dim=32)
-    ours = spherical_kmeans(vectors, 50, rounds=8)
+    ours = spherical_kmeans(vectors, 50)
     theirs = faiss.Kmeans(32, 50, niter=8, spherical=True, min_points_per_centroid=1)
     theirs.train(vectors)
     near, near_theirs = ((vectors @ centres.T).max(axis=1).mean() for centres in (ours, theirs.centroids))
     assert near >= near_theirs - 0.01
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(ours, spherical_kmeans(vectors, 50, rounds=8))
+    np.testing.assert_array_equal(ours, spherical_kmeans(vectors, 50))
 
 
 def test_a_centre_without_vectors_takes_half_of_the_largest_group() -> None:
@@ -47,7 +47,7 @@ def test_a_centre_without_vectors_takes_half_of_the_largest_group() -> None:
 
 def test_equal_vectors_in_more_lists_than_there_are_different_ones() -> None:
     vectors = np.repeat(random_vectors(3), 20, axis=0)
-    centres = spherical_kmeans(vectors, 10, rounds=4)
+    centres = spherical_kmeans(vectors, 10)
     np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-5)
     assert len(np.unique(nearest_lists(vectors, centres))) == 3
 

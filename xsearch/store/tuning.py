@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from xsearch.store.ann import TUNED_K, AnnFacts, AnnPart, Reach, search_paramete
 from xsearch.store.exact import ROUNDING
 from xsearch.store.kinds import (
     FLAT,
-    TRAINING_ROUNDS,
     OnRows,
     check_selectors,
     fill,
@@ -45,6 +45,8 @@ CANDIDATES = (80, 160, 320, 640, 1280)
 # Neighbouring efforts that are tried lie this far apart.
 EFFORT_STEP = 1.2
 TIMED_ROUNDS = 3
+# A reach is slower than another where it takes so many times as long: the machine may be busy.
+SLOWER = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def _fastest(raw: RawVectors, recall: float) -> str:
     sample = HeldVectors(raw.vectors(some_rows(raw.rows, TRIAL_ROWS, seed=1)))
     questions = _questions(sample, TRIAL_QUERIES)
     lists = max(4, round(sample.rows * lists_for(raw.rows) / raw.rows))
-    centres = spherical_kmeans(sample.array, lists, rounds=TRAINING_ROUNDS)
+    centres = spherical_kmeans(sample.array, lists)
     growth = (raw.rows / sample.rows) ** EFFORT_GROWTH
     best: tuple[float, str] | None = None
     for kinds in likely_factories(raw.rows, raw.dim):
@@ -195,25 +197,27 @@ def _tune(part: AnnPart, questions: _Questions, recall: float) -> _Tuned:
     """The fastest reach that finds what is asked for, or the farthest."""
     asked = recall + min(MARGIN, MARGIN_SHARE * (1 - recall))
     ladder = _efforts(part.greatest_effort)
+    recall_at = lru_cache(None)(lambda reach: _recall(part, questions, reach))
     found: list[_Tuned] = []
     farthest = _Tuned(Reach(0, 0), -1.0, 0.0)
     for candidates in CANDIDATES:
         efforts = ladder if found == [] else [effort for effort in ladder if effort <= found[-1].reach.effort]
         widest = Reach(efforts[-1], candidates)
-        reached = _recall(part, questions, widest)
-        if reached < asked:
-            farthest = max(farthest, _Tuned(widest, reached, 0.0), key=lambda tuned: tuned.recall)
+        if recall_at(widest) < asked:
+            farthest = max(farthest, _Tuned(widest, recall_at(widest), 0.0), key=lambda tuned: tuned.recall)
             continue
         # Recall grows with effort: the first that reaches far enough.
         low, high = 0, len(efforts) - 1
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if _recall(part, questions, Reach(efforts[middle], candidates)) >= asked else (
-                middle + 1, high)  # fmt: skip
+            low, high = (low, middle) if recall_at(Reach(efforts[middle], candidates)) >= asked else (middle + 1, high)
         reach = Reach(efforts[low], candidates)
         if found and found[-1].reach.effort == reach.effort:
             break
-        found.append(_Tuned(reach, _recall(part, questions, reach), _seconds(part, questions, reach)))
+        found.append(_Tuned(reach, recall_at(reach), _seconds(part, questions, reach)))
+        # More candidates take longer still, and save less and less effort.
+        if len(found) > 1 and found[-1].seconds_a_query > SLOWER * found[-2].seconds_a_query:
+            break
     if found:
         return min(found, key=lambda tuned: tuned.seconds_a_query)
     return replace(farthest, seconds_a_query=_seconds(part, questions, farthest.reach))
