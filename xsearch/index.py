@@ -19,6 +19,7 @@ from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
 from xsearch.store.catalog import (
     Catalog,
+    altered,
     damaged_settings,
     documents,
     read_setting,
@@ -75,7 +76,7 @@ class Index:
             fingerprint = read_setting(connection, "fingerprint")
             wrong = [key for key in damaged_settings(connection) if key in DECISIVE_SETTINGS]
         if wrong:
-            raise catalog.damaged(f"holds the setting {wrong[0]!r} otherwise than it was written")
+            raise catalog.damaged(altered(f"setting {wrong[0]!r}"))
         if not isinstance(self.passage_tokens, int):
             raise catalog.damaged("does not say how long passages may be")
         try:

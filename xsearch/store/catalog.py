@@ -207,8 +207,9 @@ class Catalog:
         with self.own_errors(), ExitStack() as stack:
             connection = stack.enter_context(self._engine.connect())
             connection.begin()
-            # Databases take their snapshot at the first read, not at BEGIN.
-            connection.execute(_SETTING, {"wanted": "generation"})
+            # Databases take their snapshot at the first read, not at BEGIN. An SQLite file is read here in any case.
+            if self.schema:
+                connection.execute(_SETTING, {"wanted": "generation"})
             show_as_current(connection)
             stack.pop_all()
             return connection
@@ -307,6 +308,11 @@ def write_setting(connection: sa.Connection, key: str, value: Any) -> None:
     rows = [{"key": key, "value": text}, {"key": checksum_key, "value": json.dumps(setting_checksum(key, text))}]
     connection.execute(settings.delete().where(settings.c.key.in_((key, checksum_key))))
     connection.execute(settings.insert(), rows)
+
+
+def altered(what: str) -> str:
+    """Of a catalogue, to be said after its name: that it holds something that was changed from outside."""
+    return f"holds the {what} otherwise than it was written"
 
 
 def damaged_settings(connection: sa.Connection) -> list[str]:

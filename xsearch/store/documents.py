@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xsearch.records import Document
-from xsearch.store.catalog import Catalog, documents
+from xsearch.store.catalog import Catalog, altered, documents
 from xsearch.store.checksums import record_hash_of, text_checksum
 
 READ_ROWS = 500
@@ -26,7 +26,7 @@ def read_documents(catalog: Catalog, connection: sa.Connection, *, doc_id: str |
     for row in connection.execute(query).yield_per(READ_ROWS):
         # A damaged index of the database leads to another row than the one that was asked for.
         if not _is_as_written(row) or doc_id not in (None, row.doc_id):
-            raise catalog.damaged(f"holds the document {row.doc_id!r} otherwise than it was written")
+            raise catalog.damaged(altered(f"document {row.doc_id!r}"))
         yield Document(row.doc_id, row.text, row.title, row.lang, row.source, row.document_metadata)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from xsearch.store.catalog import Catalog, damaged_settings, documents, passages
+from xsearch.store.catalog import Catalog, altered, damaged_settings, documents, passages
 from xsearch.store.checksums import Shown, passage_checksum, record_hash_of, text_checksum
 from xsearch.store.sqlite import read_any_bytes
 from xsearch.store.words import words_fault
@@ -82,7 +82,7 @@ def _database_faults(catalog: Catalog) -> Iterator[Fault]:
         if wrong:
             yield Fault(FaultKind.WORDS, wrong)
         for key in damaged_settings(connection):
-            yield Fault(FaultKind.SETTINGS, f"holds the setting {key!r} otherwise than it was written", setting=key)
+            yield Fault(FaultKind.SETTINGS, altered(f"setting {key!r}"), setting=key)
 
 
 def _document_faults(catalog: Catalog) -> Iterator[Fault]:
