@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,6 +67,20 @@ def part_of(factory: str, vectors: Floats, reach: Reach | None = None) -> AnnPar
         faiss.downcast_VectorTransform(made.chain.at(0)).niter = 2
     train(made, source, np.arange(len(vectors)))
     return AnnPart(source, fill(made, source), reach or KINDS[factory])
+
+
+@pytest.mark.parametrize("factory", ["IVF8,SQ8", "HNSW8,SQ8"])
+def test_its_memory_is_free_as_soon_as_nobody_uses_it(factory: str, vectors: Floats) -> None:
+    """A cycle would keep it, and its memory map, until Python's collector comes by."""
+    made = part_of(factory, vectors, Reach(4, 40))
+    made.search(vectors[:3], 5, Selection(len(vectors), None))
+    alive = weakref.ref(made)
+    gc.disable()
+    try:
+        del made
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def same(one: Found, other: Found) -> bool:

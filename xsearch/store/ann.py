@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ QUERIES_AT_ONCE = 256
 ROWS_A_BLOCK = 256
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
+
+# Of effort and selector.
+Parameters = Callable[[int, Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +157,15 @@ class AnnPart:
         self.reach = reach
         self._raw = source
         self._faiss = found
-        self._search_parameters = search_parameters(found)
         self.greatest_effort = greatest_effort(found)
         self._graph = _hnsw_of(found) is not None
         self._own = threading.local()
         self._rescored = Rescored(found, source.array) if can_rescore() else None
-        # FAISS reads them only; to make them takes a fiftieth of a search of one query.
-        self._usual_parameters = lru_cache(PARAMETERS_KEPT)(partial(self._parameters, selector=None))
+        plain = search_parameters(found)
+        parameters = plain if self._rescored is None else _rescoring(plain)
+        self._parameters = parameters
+        # FAISS reads them only; to make them takes a fiftieth of a search of one query. A method would keep this alive.
+        self._usual_parameters = lru_cache(PARAMETERS_KEPT)(lambda effort: parameters(effort, None))
 
     def vectors(self, rows: Rows) -> Vectors:
         """These rows, ``(n, dim) float32``."""
@@ -210,11 +215,6 @@ class AnnPart:
             return self._rescored.search(queries, reach.candidates, parameters)
         rows: Rows = self._faiss.search(queries, reach.candidates, params=parameters)[1]
         return best_of_each(rows, self._scores(queries, rows), reach.candidates)
-
-    def _parameters(self, effort: int, selector: Any) -> Any:
-        """FAISS's, for the index that :meth:`_candidates` searches."""
-        found = self._search_parameters(effort, selector)
-        return self._rescored.parameters(found) if self._rescored is not None else found
 
     def _decided(self, queries: Vectors, near: Found, count: int, selection: Selection, reach: Reach) -> Found:
         """The best of each query's candidates by their raw vectors; more is looked for where they are too few."""
@@ -306,7 +306,7 @@ def greatest_effort(found: Any) -> int:
     return int(ivf.nlist) if ivf is not None else int(found.ntotal) if hnsw is not None else 0
 
 
-def search_parameters(found: Any) -> Callable[[int, Any], Any]:
+def search_parameters(found: Any) -> Parameters:
     """A function of effort and selector that gives FAISS's parameters for a search of this index."""
     faiss = import_faiss()
     ivf, hnsw = _ivf_of(found), _hnsw_of(found)
@@ -328,6 +328,11 @@ def search_parameters(found: Any) -> Callable[[int, Any], Any]:
         return faiss.SearchParametersPreTransform(index_params=made)
 
     return parameters
+
+
+def _rescoring(plain: Parameters) -> Parameters:
+    """The parameters of a search whose candidates are re-scored, given those for candidates alone."""
+    return lambda effort, selector: Rescored.parameters(plain(effort, selector))
 
 
 def _inner(found: Any) -> Any:
