@@ -15,7 +15,7 @@ from tests.store.segments import random_vectors, scores_of
 from xsearch.store import ann
 from xsearch.store.ann import AnnPart, Reach, search_parameters
 from xsearch.store.kinds import fill, make, train
-from xsearch.store.rescore import Rescored, can_rescore
+from xsearch.store.rescore import Rescored, can_rescore, rescoring
 from xsearch.store.selection import Selection
 from xsearch.store.tuning import HeldVectors
 from xsearch.store.vectors import RawVectors, consecutive, write_segment
@@ -38,7 +38,7 @@ def coarse(vectors: np.ndarray) -> faiss.Index:
 
 
 def parameters_of(made: faiss.Index, lists: int) -> Any:
-    return Rescored.parameters(search_parameters(made)(lists, None))
+    return rescoring(search_parameters(made))(lists, None)
 
 
 def candidates(vectors: np.ndarray, held: np.ndarray, queries: np.ndarray, count: int, lists: int = 8) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from xsearch.errors import IndexDamagedError
 from xsearch.store.exact import ROUNDING, best_of, best_of_each
 from xsearch.store.files import sha256_of
-from xsearch.store.rescore import Rescored, can_rescore
+from xsearch.store.rescore import Parameters, Rescored, can_rescore, rescoring
 from xsearch.store.selection import Selection, import_faiss
 from xsearch.store.vectors import Found, Rows, Scratch, Vectors, VectorSource
 
@@ -38,9 +37,6 @@ QUERIES_AT_ONCE = 256
 ROWS_A_BLOCK = 256
 # Rows that are scored in one step where all are.
 SCORED_AT_ONCE = 8_192
-
-# Of effort and selector.
-Parameters = Callable[[int, Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +158,7 @@ class AnnPart:
         self._own = threading.local()
         self._rescored = Rescored(found, source.array) if can_rescore() else None
         plain = search_parameters(found)
-        parameters = plain if self._rescored is None else _rescoring(plain)
-        self._parameters = parameters
+        self._parameters = parameters = plain if self._rescored is None else rescoring(plain)
         # FAISS reads them only; to make them takes a fiftieth of a search of one query. A method would keep this alive.
         self._usual_parameters = lru_cache(PARAMETERS_KEPT)(lambda effort: parameters(effort, None))
 
@@ -245,16 +240,13 @@ class AnnPart:
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The scores of rows ``(queries, n)``, infinitely low where the row is -1."""
-        if rows.min() < 0:
-            scores = self._scores(queries, np.maximum(rows, 0))
-            scores[rows < 0] = -np.inf
-            return scores
+        there = np.maximum(rows, 0)
         at_once = max(1, ROWS_A_BLOCK // rows.shape[1])
         scratch = self._scratch(min(at_once, len(rows)) * rows.shape[1])
-        if len(rows) <= at_once:
-            return self._raw.scores(rows, queries, scratch)
         blocks = [slice(start, start + at_once) for start in range(0, len(queries), at_once)]
-        return np.concatenate([self._raw.scores(rows[block], queries[block], scratch) for block in blocks])
+        scores = np.concatenate([self._raw.scores(there[block], queries[block], scratch) for block in blocks])
+        scores[rows < 0] = -np.inf
+        return scores
 
     def _scratch(self, rows: int) -> Scratch:
         """This thread's memory for so many rows: what is new to a process comes to it page by page."""
@@ -328,11 +320,6 @@ def search_parameters(found: Any) -> Parameters:
         return faiss.SearchParametersPreTransform(index_params=made)
 
     return parameters
-
-
-def _rescoring(plain: Parameters) -> Parameters:
-    """The parameters of a search whose candidates are re-scored, given those for candidates alone."""
-    return lambda effort, selector: Rescored.parameters(plain(effort, selector))
 
 
 def _inner(found: Any) -> Any:

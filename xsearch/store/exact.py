@@ -176,13 +176,8 @@ def best_of(rows: Rows, scores: Vectors, count: int) -> Found:
 
 def best_of_each(rows: Rows, scores: Vectors, count: int) -> Found:
     """:func:`best_of` the rows of each query, both ``(queries, n)``."""
-    # In order, as most are that were ranked before.
-    ordered = (scores[:, 1:] < scores[:, :-1]).all(axis=1)
-    if ordered.all():
+    if (scores[:, 1:] < scores[:, :-1]).all():
+        # In order, as most are that were ranked before.
         return Found(rows[:, :count], scores[:, :count])
-    others = np.flatnonzero(~ordered)
-    best = np.lexsort((rows[others], scores[others]), axis=1)[:, : -count - 1 : -1]
-    found = Found(rows[:, :count].copy(), scores[:, :count].copy())
-    found.rows[others] = np.take_along_axis(rows[others], best, axis=1)
-    found.scores[others] = np.take_along_axis(scores[others], best, axis=1)
-    return found
+    best = np.lexsort((rows, scores), axis=1)[:, : -count - 1 : -1]
+    return Found(np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1))

@@ -6,12 +6,16 @@ no memory: its codes are a view of the memory map.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xsearch.store.selection import import_faiss
 from xsearch.store.vectors import Found, Halves, Vectors
+
+# FAISS's parameters for a search, of effort and selector.
+Parameters = Callable[[int, Any], Any]
 
 
 class Rescored:
@@ -32,15 +36,17 @@ class Rescored:
 
         Args:
             queries: ``(n, dim) float32``.
-            parameters: from :meth:`parameters`.
+            parameters: as :func:`rescoring` makes them.
         """
         scores, rows = self._faiss.search(queries, count, params=parameters)
         return Found(rows, scores)
 
-    @staticmethod
-    def parameters(inner: Any) -> Any:
-        """FAISS's parameters for a search, given those for the index that finds the candidates."""
-        return import_faiss().IndexRefineSearchParameters(k_factor=1.0, base_index_params=inner)
+
+def rescoring(parameters: Parameters) -> Parameters:
+    """FAISS's parameters for searches of a :class:`Rescored`, given those for the index that finds the candidates."""
+    return lambda effort, selector: import_faiss().IndexRefineSearchParameters(
+        k_factor=1.0, base_index_params=parameters(effort, selector)
+    )
 
 
 def can_rescore() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,9 +166,9 @@ class VectorSearcher:
         """The best of what the parts have found for each query, given where their rows begin."""
         if not found or not queries:
             return [Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))] * queries
-        ids = _beside([self._ids.ids_of(some.rows + start if start else some.rows) for start, some in found])
-        scores = _beside([some.scores for _, some in found])
-        beyond = scores.size > 0 and max(float(scores.max()), -float(scores.min())) > 1
+        ids = np.concatenate([self._ids.ids_of(some.rows + start) for start, some in found], axis=1)
+        scores = np.concatenate([some.scores for _, some in found], axis=1)
+        beyond = bool((np.abs(scores) > 1).any())
         # What one part has found is in order already, ids as well as rows.
         if len(found) > 1 or beyond:
             # Cut first: what differed beyond 1 is equal then.
@@ -192,11 +192,6 @@ class VectorSearcher:
         parts = [one.part for one in self._placed if isinstance(one.part, ExactPart)]
         found = [part for part in parts if part.segments == tuple(segments[: len(part.segments)])]
         return max(found, key=lambda part: part.rows, default=None)
-
-
-def _beside(found: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays ``(queries, some)`` side by side."""
-    return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 
 def _parts(

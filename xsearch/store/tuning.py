@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,7 @@ def _tune(part: AnnPart, questions: _Questions, recall: float) -> _Tuned:
     """The fastest reach that finds what is asked for, or the farthest."""
     asked = recall + min(MARGIN, MARGIN_SHARE * (1 - recall))
     ladder = _efforts(part.greatest_effort)
-    recall_at = lru_cache(None)(lambda reach: _recall(part, questions, reach))
+    recall_at = cache(lambda reach: _recall(part, questions, reach))
     found: list[_Tuned] = []
     farthest = _Tuned(Reach(0, 0), -1.0, 0.0)
     for candidates in CANDIDATES:
