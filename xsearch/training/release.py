@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from xsearch.encoder.builtin import BuiltinEncoder
-from xsearch.encoder.export import Precision, write_encoder
+from xsearch.encoder.export import EXACT, ExportOptions, write_encoder
 from xsearch.encoder.hub import HubEncoder, without_bars
 from xsearch.encoder.protocol import Encoder, Vectors
+from xsearch.encoder.step import LinearStep
 from xsearch.errors import TrainingError
 from xsearch.training.static_encoder import MODULES, SETTINGS
 from xsearch.training.student import Student, frozen
@@ -37,10 +38,10 @@ INT8_PARITY = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How close an exported encoder is to the one it came from.
+    """How close an exported encoder is to the one it came from, over both doors.
 
     Attributes:
-        lowest, mean: cosine of the two vectors of the same text.
+        lowest, mean: cosine of the two vectors of the same text through the same door.
         same_nearest: share of texts whose nearest other text is the same in both.
     """
 
@@ -102,48 +103,66 @@ def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_t
     (folder / "2_Normalize").mkdir(exist_ok=True)
 
 
-def write_package(folder: Path, target: Path, texts: Sequence[str]) -> Exported:
-    """The int8 encoder that the package ships, made from a sentence-transformers folder and compared with float32.
+def write_package(
+    folder: Path,
+    target: Path,
+    texts: Sequence[str],
+    *,
+    options: ExportOptions | None = None,
+    step: LinearStep | None = None,
+) -> Exported:
+    """The encoder that the package ships, made from a sentence-transformers folder and compared with float32.
 
     The float32 graph lies beside it, in ``target`` with ``-float32`` to its name, as the reference; it is compared with
-    torch.
+    torch. Queries and passages are compared, each with its prompt.
 
     Args:
         texts: what the comparisons encode; in several languages, at least two.
+        options: how the weights are stored; by default 4-bit embeddings and an int8 body.
+        step: becomes part of both graphs.
 
     Raises:
         EncoderError: the folder holds no BERT encoder with mean pooling.
         TrainingError: the exported vectors are not those of the encoder.
     """
     reference = target.with_name(f"{target.name}-float32")
-    write_encoder(folder, reference, Precision.FLOAT32)
+    write_encoder(folder, reference, EXACT, step=step)
     floats = BuiltinEncoder(reference)
-    exact = compare(HubEncoder(str(folder)), floats, texts)
+    exact = compare(HubEncoder(str(folder)), floats, texts, step=step)
     if exact.lowest < FLOAT_PARITY:
         raise TrainingError(
             f"The float32 graph gives a text a vector with cosine {exact.lowest:.5f} to torch's",
             f"At least {FLOAT_PARITY} is expected of every text",
             f"Use {folder} through the hub extra, and report this: the graph is not that of the model",
         )
-    write_encoder(folder, target, Precision.INT8)
-    rounded = compare(floats, BuiltinEncoder(target), texts)
+    options = options or ExportOptions()
+    write_encoder(folder, target, options, step=step)
+    rounded = compare(floats, BuiltinEncoder(target, body=options.body), texts)
     if rounded.lowest < INT8_PARITY:
         raise TrainingError(
-            f"The int8 vector of a text has cosine {rounded.lowest:.3f} to its float32 vector",
+            f"The {options.dtype} vector of a text has cosine {rounded.lowest:.3f} to its float32 vector",
             f"At least {INT8_PARITY} is expected of every text",
             f"Ship {reference}, or look for weights that lie far out",
         )
     return Exported(exact, rounded)
 
 
-def compare(reference: Encoder, other: Encoder, texts: Sequence[str]) -> Parity:
-    """How close the vectors of two encoders are on the same texts."""
-    first, second = reference.encode_passages(texts), other.encode_passages(texts)
-    cosines = (first * second).sum(1)
-    nearest = [_nearest(vectors) for vectors in (first, second)]
-    return Parity(
-        lowest=float(cosines.min()), mean=float(cosines.mean()), same_nearest=float((nearest[0] == nearest[1]).mean())
-    )
+def compare(reference: Encoder, other: Encoder, texts: Sequence[str], *, step: LinearStep | None = None) -> Parity:
+    """How close the vectors of two encoders are on the same texts, as queries and as passages.
+
+    Args:
+        step: follows the reference, which has none of its own.
+    """
+    cosines, same = [], []
+    for first, second in zip(_by_door(reference, texts, step), _by_door(other, texts, None), strict=True):
+        cosines.append((first * second).sum(1))
+        same.append(_nearest(first) == _nearest(second))
+    return Parity(lowest=float(np.min(cosines)), mean=float(np.mean(cosines)), same_nearest=float(np.mean(same)))
+
+
+def _by_door(encoder: Encoder, texts: Sequence[str], step: LinearStep | None) -> tuple[Vectors, Vectors]:
+    queries, passages = encoder.encode_queries(texts), encoder.encode_passages(texts)
+    return (queries, passages) if step is None else (step.queries(queries), step.passages(passages))
 
 
 def _nearest(vectors: Vectors) -> NDArray[np.intp]:

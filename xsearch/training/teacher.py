@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsearch.encoder.builtin import BuiltinEncoder
-from xsearch.encoder.export import Precision, write_encoder
+from xsearch.encoder.export import INT8, write_encoder
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import TrainingError
 
@@ -30,7 +30,7 @@ def teacher_encoder(model: Path, *, int8: bool, work: Path, device: str) -> Enco
         from xsearch.encoder.hub import HubEncoder
 
         return HubEncoder(str(model), device=device)
-    write_encoder(model, work, Precision.INT8)
+    write_encoder(model, work, INT8)
     return BuiltinEncoder(work)
 
 
