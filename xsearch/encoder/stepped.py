@@ -1,6 +1,6 @@
 """An encoder followed by a linear step, the file that keeps a step, and the folder that names an encoder and its step.
 
-A step lies in ``xsearch_step.npz``: ``matrix``, ``query_offset``, ``passage_offset`` (float32), and ``about``, the bytes
+A step lies in ``xsearch_step.npz``: ``matrix``, ``query_offset``, ``passage_offset`` (float32) and ``about``, the bytes
 of a JSON object with the digest of the encoder that it was fitted for, the facts of the fit, and the step's own digest.
 In the folder of a sentence-transformers model it follows that model. In a folder with ``xsearch_debiased.json`` it
 follows the encoder which that file names.
@@ -133,10 +133,10 @@ def read_step(folder: Path) -> LinearStep | None:
 def step_bytes(step: LinearStep) -> bytes:
     """The content of a step's file; the same bytes for the same step."""
     about = {"encoder": step.encoder, "facts": dict(step.facts), "digest": step.digest}
-    arrays = {name: np.ascontiguousarray(getattr(step, name), dtype="<f4") for name in _ARRAYS}
-    text = json.dumps(about, ensure_ascii=False, sort_keys=True).encode()
+    matrix, query_offset, passage_offset = (np.ascontiguousarray(getattr(step, name), dtype="<f4") for name in _ARRAYS)
+    text = np.frombuffer(json.dumps(about, ensure_ascii=False, sort_keys=True).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, about=np.frombuffer(text, dtype=np.uint8))
+    np.savez(buffer, matrix=matrix, query_offset=query_offset, passage_offset=passage_offset, about=text)
     return buffer.getvalue()
 
 

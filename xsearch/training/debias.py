@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from xsearch.encoder.builtin import CONFIG_FILE, MINI_FOLDER
 from xsearch.encoder.debias import DebiasOptions, LanguageMoments, door_moments, fit_step
+from xsearch.encoder.load import BUILTIN
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.encoder.step import LinearStep
+from xsearch.encoder.stepped import check_fits, write_reference
+from xsearch.errors import InvalidArgumentError
 from xsearch.training.debias_texts import DebiasTexts, LanguageTexts
 
 OnText = Callable[[str, int, int], None]
@@ -80,9 +85,15 @@ def debias(
     """Fits a step to sentences and their translations, and measures it on those held out.
 
     Raises:
-        InvalidArgumentError: more directions are asked for than the vectors have.
+        InvalidArgumentError: a step follows the encoder already, or there are more directions than dimensions.
         NonFiniteVectorError: the encoder gave NaN, infinity or zero.
     """
+    if encoder.fingerprint.step:
+        raise InvalidArgumentError(
+            f"The encoder {encoder.fingerprint} is followed by a step already",
+            "A step is fitted to an encoder as it is",
+            "Name the encoder that it was made from",
+        )
     bank = _Bank(encoder, texts, on_text)
     moments = [bank.moments(language) for language in texts.languages]
     step = fit_step(moments, options, encoder=encoder.fingerprint.digest)
@@ -194,3 +205,28 @@ class _Pool:
             rows = np.arange(len(scores))
             scores[rows, start + rows] = -np.inf
             yield scores.argmax(axis=1)
+
+
+def write_debiased(name: str, encoder: Encoder, step: LinearStep, folder: Path) -> None:
+    """Makes a folder that ``--encoder`` takes: the encoder of that name, followed by the step.
+
+    Of an exported encoder (``builtin``, or its folder) the folder gets a copy with the step in its graph, which needs
+    nothing else. Of any other it names the encoder, a local folder by its absolute path, and holds the step.
+
+    Args:
+        name: under which the encoder was loaded.
+        folder: made if it is not there.
+
+    Raises:
+        EncoderError: the step was fitted for another encoder.
+        MissingExtraError: the graph cannot be changed without onnx.
+    """
+    check_fits(step, encoder)
+    from xsearch.encoder import export
+
+    exported = MINI_FOLDER if name == BUILTIN else Path(name)
+    into_graph: Callable[[Path, Path, LinearStep], object] | None = getattr(export, "with_step", None)
+    if into_graph is not None and (exported / CONFIG_FILE).is_file():
+        into_graph(exported, folder, step)
+    else:
+        write_reference(folder, str(Path(name).resolve()) if Path(name).is_dir() else name, step)
