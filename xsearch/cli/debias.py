@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # As xsearch.encoder.debias has them; a test holds them together, and --help need not load numpy.
 METHODS = ("projection", "centring", "leace", "lsar", "lir", "whitening")
-DIRECTIONS = 6
 TEXTS = 2_000
 
 
@@ -32,7 +31,7 @@ class DebiasRequest:
     parallel: Sequence[str]
     evaluation: Sequence[Path] = ()
     method: str = METHODS[0]
-    directions: int = DIRECTIONS
+    directions: int | None = None
     strength: float = 1.0
     texts: int = TEXTS
 
@@ -70,7 +69,9 @@ Examples:
     "comparison.",
 )
 @click.option(
-    "--directions", type=click.IntRange(min=0), default=DIRECTIONS, show_default=True, help="How many are taken out."
+    "--directions",
+    type=click.IntRange(min=0),
+    help="How many are taken out. [default: those that hold nine tenths of the variance between languages]",
 )
 @click.option(
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much of them is taken out."
@@ -141,15 +142,12 @@ def fitted(encoder: Encoder, request: DebiasRequest, progress: TrainProgress) ->
 
 def _check_free(folder: Path) -> None:
     """Refuses a folder that holds something else than an earlier result."""
-    from xsearch.encoder.builtin import CONFIG_FILE
     from xsearch.encoder.stepped import REFERENCE_FILE
 
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not any((folder / name).is_file() for name in (REFERENCE_FILE, CONFIG_FILE)):
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / REFERENCE_FILE).is_file():
         raise InvalidArgumentError(
             f"{folder} holds files already",
-            "-o names a folder that is not there, is empty, or was made by this command",
+            "-o names a folder that is not there, is empty, or names an encoder that was debiased before",
             "Name another folder",
         )
 
