@@ -44,7 +44,11 @@ def test_sources_have_equal_shares(tmp_path: Path) -> None:
     found = collect_texts(["*.tsv"], FEW, root=tmp_path).languages[0]
     rows = {english(row): row for row in range(206)}
     chosen = [rows[one.english] for one in (*found.fitted, *found.held_out)]
-    assert [sum(row in part for row in chosen) for part in (range(100), range(100, 200), range(200, 206))] == [17, 17, 6]
+    assert [sum(row in part for row in chosen) for part in (range(100), range(100, 200), range(200, 206))] == [
+        17,
+        17,
+        6,
+    ]
 
 
 def test_a_language_with_few_sentences_is_left_out_and_told(tmp_path: Path) -> None:

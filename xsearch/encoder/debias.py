@@ -69,7 +69,11 @@ class DebiasOptions:
 
     def __post_init__(self) -> None:
         checks = (
-            (self.directions is None or self.directions >= 0, f"directions is {self.directions}", "It must be 0 or more"),
+            (
+                self.directions is None or self.directions >= 0,
+                f"directions is {self.directions}",
+                "It must be 0 or more",
+            ),
             (0 <= self.strength <= 1, f"strength is {self.strength}", "It must lie between 0 and 1"),
             (0 <= self.centre <= 1, f"centre is {self.centre}", "It must lie between 0 and 1"),
         )
