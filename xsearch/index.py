@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
-from xsearch.encoder.fingerprint import Fingerprint, check_same
 from xsearch.encoder.load import BUILTIN, load_encoder
 from xsearch.encoder.protocol import Encoder
+from xsearch.encoder.step import LinearStep
 from xsearch.errors import IndexDamagedError, InvalidArgumentError, SettingsMismatchError
 from xsearch.records import Document, Hits, Query
 from xsearch.search.retrieve import Mode, SearchOptions, retrieve
-from xsearch.store.catalog import (
-    Catalog,
-    altered,
-    damaged_settings,
-    documents,
-    read_setting,
-    storable,
-)
+from xsearch.store.catalog import Catalog, documents, read_setting, storable
 from xsearch.store.compact import Compacted, compact, set_search
 from xsearch.store.documents import read_documents
 from xsearch.store.files import disk_errors, writer_lock
@@ -33,6 +26,7 @@ from xsearch.store.generation import check_identity
 from xsearch.store.info import IndexInfo, read_info
 from xsearch.store.location import find_catalog, make_catalog
 from xsearch.store.merge import OnStage
+from xsearch.store.passport import passport_settings, read_passport
 from xsearch.store.snapshot import Loaded, Snapshot
 from xsearch.store.verify import check_store, raise_damages
 from xsearch.store.where import metadata_names, parse_where
@@ -45,8 +39,6 @@ if TYPE_CHECKING:
 
 # Half a page: long enough to hold an answer with its context, short enough to be about one thing.
 DEFAULT_PASSAGE_TOKENS = 160
-# Those that decide what vectors are of.
-DECISIVE_SETTINGS = ("encoder", "fingerprint", "passage_tokens")
 ITERATE_ROWS = 500
 # States that a search tries, each of which a writer may have overtaken.
 SNAPSHOTS_TRIED = 5
@@ -69,23 +61,11 @@ class Index:
         self._device = device
         self._lock = threading.RLock()
         self._loaded = Loaded(device)
-        with catalog.reading() as connection:
-            self._identity: str = read_setting(connection, "identity")
-            self.passage_tokens: int = read_setting(connection, "passage_tokens")
-            self._encoder_name: str = read_setting(connection, "encoder")
-            fingerprint = read_setting(connection, "fingerprint")
-            wrong = [key for key in damaged_settings(connection) if key in DECISIVE_SETTINGS]
-        if wrong:
-            raise catalog.damaged(altered(f"setting {wrong[0]!r}"))
-        if not isinstance(self.passage_tokens, int):
-            raise catalog.damaged("does not say how long passages may be")
-        try:
-            self.fingerprint = Fingerprint.from_dict(fingerprint)
-        except TypeError as exc:
-            raise catalog.damaged("does not say with which encoder it was built") from exc
-        if encoder is not None:
-            check_same(self.fingerprint, encoder.fingerprint, index=str(path))
-        self._given_encoder = encoder
+        self._passport = read_passport(catalog)
+        self._identity = self._passport.identity
+        self.passage_tokens = self._passport.passage_tokens
+        self.fingerprint = self._passport.fingerprint
+        self._given_encoder = None if encoder is None else self._passport.admitted(encoder, index=str(path))
 
     @classmethod
     def create(
@@ -96,6 +76,7 @@ class Index:
         passage_tokens: int | None = None,
         device: str = "cpu",
         catalog: str | None = None,
+        step: LinearStep | None = None,
     ) -> Self:
         """A new, empty index.
 
@@ -104,9 +85,11 @@ class Index:
             encoder: an encoder, or the name or folder of one.
             passage_tokens: how long passages may be, in the encoder's tokens; 160, or what the encoder reads if less.
             catalog: URL of a PostgreSQL database to hold all but the vectors; an SQLite file in the folder by default.
+            step: follows the encoder here from now on, whoever opens the index; fitted by ``xsearch debias``.
 
         Raises:
             IndexExistsError: there is something at ``path``.
+            EncoderError: ``step`` was fitted for another encoder.
             StoreError: the folder cannot be made or written, or the database cannot be reached.
             InvalidArgumentError: ``catalog`` is not the URL of a PostgreSQL database.
         """
@@ -115,7 +98,7 @@ class Index:
         name = encoder if isinstance(encoder, str) else encoder.fingerprint.name
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         limits = _limits(loaded, passage_tokens or min(DEFAULT_PASSAGE_TOKENS, loaded.max_tokens))
-        values = {"fingerprint": loaded.fingerprint.to_dict(), "encoder": name, "passage_tokens": limits.target}
+        values = passport_settings(loaded, name, passage_tokens=limits.target, step=step)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         with writer_lock(path):
@@ -136,6 +119,7 @@ class Index:
 
         Args:
             encoder: an encoder, or the name or folder of one; by default the one it was built with, loaded when needed.
+                A step that the index keeps follows it, unless it brings that step itself.
             catalog: URL of the PostgreSQL database that holds its catalogue, refused where that is another one; the
                 folder knows it, but for the password.
 
@@ -158,16 +142,15 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """The index's encoder; loaded at the first use.
+        """The index's encoder, followed by the step that the index keeps; loaded at the first use.
 
         Raises:
             FingerprintMismatchError: the model of that name has changed since the index was built.
         """
         with self._lock:
             if self._given_encoder is None:
-                loaded = load_encoder(self._encoder_name, device=self._device)
-                check_same(self.fingerprint, loaded.fingerprint, index=str(self._path))
-                self._given_encoder = loaded
+                loaded = load_encoder(self._passport.encoder, device=self._device)
+                self._given_encoder = self._passport.admitted(loaded, index=str(self._path))
             return self._given_encoder
 
     def check_passage_tokens(self, tokens: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ CHANGES: list[dict[str, Any]] = [
     {"max_tokens": 512},
     {"dim": 768},
     {"dtype": "float32"},
+    {"step": "c" * 64},
 ]
 
 
@@ -45,7 +46,7 @@ def test_every_field_but_the_name_changes_the_digest_and_is_refused(change: dict
 
 
 def test_the_changes_cover_all_fields() -> None:
-    assert {"name", *(key for change in CHANGES for key in change)} == set(BASE.to_dict())
+    assert {"name", *(key for change in CHANGES for key in change)} == {field.name for field in fields(Fingerprint)}
 
 
 def test_swapped_prompts_have_another_digest() -> None:
@@ -84,6 +85,13 @@ def test_to_dict_goes_through_json_and_back() -> None:
     stored = json.loads(json.dumps(BASE.to_dict()))
     assert Fingerprint.from_dict(stored) == BASE
     assert Fingerprint.from_dict(stored).digest == BASE.digest
+
+
+def test_without_a_step_it_is_stored_as_before_there_were_steps() -> None:
+    assert "step" not in BASE.to_dict()
+    stepped = replace(BASE, step="e" * 64)
+    assert stepped.to_dict()["step"] == "e" * 64
+    assert Fingerprint.from_dict(stepped.to_dict()) == stepped
 
 
 def test_hash_files_reads_bytes_in_the_order_given(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from xsearch.config import index_path
 
 if TYPE_CHECKING:
     from xsearch.cli.progress import IngestProgress
+    from xsearch.encoder.protocol import Encoder
+    from xsearch.encoder.step import LinearStep
     from xsearch.index import Index
     from xsearch.ingest import IngestReport
     from xsearch.records import Document, Skipped
@@ -64,6 +66,7 @@ Examples:
   xsearch index papers corpus.parquet --text-field abstract --id-field doi
   cat lines.txt | xsearch index lines -
   xsearch index news ./articles --catalog postgresql://ann@db.example/search
+  xsearch index news ./articles --encoder BAAI/bge-m3 --debias 'parallel/*.tsv'
   xsearch index wiki wiki.jsonl --vectors wiki.npy --encoder intfloat/multilingual-e5-small
   xsearch index news ./articles --prune      again later: only what changed is encoded"""
 )
@@ -102,6 +105,13 @@ Examples:
     metavar="URL",
     help="Keep texts, metadata and words of a new index in this PostgreSQL database (extra: postgres), "
     "postgresql://user@host/database; the password comes from PGPASSWORD or ~/.pgpass. [default: a file in its folder]",
+)
+@click.option(
+    "--debias",
+    multiple=True,
+    metavar="PATTERN",
+    help="Take the language bias out of the encoder, with a step fitted to these files of parallel text (see xsearch "
+    "debias) when the index is made and kept in it. May be given several times.",
 )
 @click.option("--recall", type=float, help="Share of the true ten nearest that search must find. [default: 0.95]")
 @click.option("--factory", help="Kind of vector index, as a FAISS factory string. [default: by size and measurement]")
@@ -206,6 +216,8 @@ def _check_vectors(sources: Sequence[str], flags: dict[str, Any]) -> None:
         raise click.UsageError("--vectors and --vector-field do not go together: vectors are in one place.")
     if flags["vectors"] is not None and len(sources) > 1:
         raise click.UsageError("--vectors goes with one SOURCE: rows and records are paired in their order.")
+    if given and flags["debias"]:
+        raise click.UsageError("--debias goes with texts that are encoded; vectors that come along stay as they are.")
     if given and flags["dry_run"]:
         raise click.UsageError("--dry-run counts what must be encoded; with given vectors nothing must.")
 
@@ -233,8 +245,11 @@ def _opened(path: Path, flags: dict[str, Any]) -> Index:
     catalog = flags["catalog"] or None
     exists = is_index(path)
     if exists and not flags["rebuild"]:
-        return Index.open(path, encoder=flags["encoder"], device=device, catalog=catalog)
+        opened = Index.open(path, encoder=flags["encoder"], device=device, catalog=catalog)
+        _check_debiased(opened, flags)
+        return opened
     encoder = load_encoder(flags["encoder"] or BUILTIN, device=device)
+    step = _fitted_step(encoder, flags) if flags["debias"] else None
     if exists:
         # Not before it is sure that a new one can be made.
         if tokens is not None:
@@ -242,7 +257,33 @@ def _opened(path: Path, flags: dict[str, Any]) -> Index:
         if catalog is not None:
             check_database(catalog)
         remove_index(path)
-    return Index.create(path, encoder=encoder, passage_tokens=tokens, device=device, catalog=catalog)
+    return Index.create(path, encoder=encoder, passage_tokens=tokens, device=device, catalog=catalog, step=step)
+
+
+def _check_debiased(target: Index, flags: dict[str, Any]) -> None:
+    """Refuses to debias an index that holds vectors already; one that keeps a step goes on with it."""
+    if flags["debias"] and not target.fingerprint.step:
+        from xsearch.errors import SettingsMismatchError
+
+        raise SettingsMismatchError(
+            f"The index {target.path} was built without --debias",
+            "A step is fitted when an index is made, and all its vectors go through it",
+            "Leave out --debias, build another index, or start over with --rebuild",
+        )
+
+
+def _fitted_step(encoder: Encoder, flags: dict[str, Any]) -> LinearStep:
+    """The step fitted to parallel text for a new index."""
+    from xsearch.cli.debias import DebiasRequest, fitted
+    from xsearch.cli.train_progress import TrainProgress
+
+    with TrainProgress(quiet=flags["quiet"]) as progress:
+        found = fitted(encoder, DebiasRequest(flags["debias"]), progress)
+        progress.remark(
+            f"Debiased with {len(found.languages)} languages and English: {found.variance_removed:.0%} of the variance "
+            "between languages is taken out"
+        )
+    return found.step
 
 
 def _origin(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,6 +225,18 @@ def _search_rows(found: IndexInfo) -> list[tuple[str, str]]:
     return rows or [("Search", "exact (FAISS flat, inner product)")]
 
 
+def _step_row(facts: Mapping[str, Any]) -> str:
+    """How the step was fitted; facts of a step that somebody made by other means may be any."""
+    languages = facts.get("languages")
+    parts = [f"{facts['method']}, {facts.get('directions', 0)} directions" if "method" in facts else "by a step"]
+    if isinstance(languages, dict) and languages:
+        parts.append(f"fitted to {len(languages)} languages and English")
+    removed = facts.get("between_language_variance_removed")
+    if isinstance(removed, float):
+        parts.append(f"{removed:.0%} of the variance between languages taken out")
+    return "; ".join(parts)
+
+
 def _info_rows(found: IndexInfo) -> list[tuple[str, str]]:
     rows = [
         ("Index", found.path),
@@ -234,6 +247,7 @@ def _info_rows(found: IndexInfo) -> list[tuple[str, str]]:
         *([("Catalogue", found.catalog)] if found.catalog else []),
         *_search_rows(found),
         ("Encoder", str(found.fingerprint)),
+        *([("Debiased", _step_row(found.step))] if found.step is not None else []),
         ("Commits", f"{found.generation:,}"),
     ]
     if found.unfinished:

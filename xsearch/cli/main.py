@@ -29,6 +29,7 @@ COMMANDS = {
     "bench": ("bench", "bench"),
     "align": ("align", "align"),
     "train": ("train", "train"),
+    "debias": ("debias", "debias"),
 }
 INTERRUPTED = 130
 

@@ -133,6 +133,11 @@ def migrate(name: str, **flags: Any) -> None:
         )
         if report.resumed is not None:
             progress.remark(f"Resumed the migration of {report.resumed}")
+        if report.step_dropped:
+            progress.remark(
+                "The index kept a debias step, fitted for its old encoder; it is gone. To have one for the new: "
+                "xsearch debias ENCODER -o FOLDER, then migrate with --encoder FOLDER"
+            )
     if flags["as_json"]:
         write_json(report.to_dict(), sys.stdout)
     elif report.changed:

@@ -24,6 +24,7 @@ class Fingerprint:
         query_prompt, passage_prompt: put before the text on each side.
         max_tokens, dim: what is read, what comes out.
         dtype: the arithmetic, e.g. ``int8`` or ``float32``.
+        step: digest of the linear step that follows the encoder, empty where none does.
     """
 
     name: str
@@ -35,19 +36,26 @@ class Fingerprint:
     max_tokens: int
     dim: int
     dtype: str
+    step: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 over every field but the name, hexadecimal."""
-        fields = {key: value for key, value in asdict(self).items() if key != "name"}
+        fields = {key: value for key, value in self.to_dict().items() if key != "name"}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.dim} dimensions, {self.digest[:12]})"
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON-serialisable values."""
-        return asdict(self)
+        """All fields as plain JSON-serialisable values; no step is left out, as if there were no such field.
+
+        So the digests of encoders without one are what they were before there were steps.
+        """
+        fields = asdict(self)
+        if not self.step:
+            del fields["step"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Fingerprint:
@@ -63,7 +71,7 @@ def check_same(stored: Fingerprint, given: Fingerprint, *, index: str) -> None:
     """
     if stored.digest == given.digest:
         return
-    old, new = stored.to_dict(), given.to_dict()
+    old, new = asdict(stored), asdict(given)
     differing = ", ".join(f"{key} {_short(old[key])} / {_short(new[key])}" for key in old if old[key] != new[key])
     raise FingerprintMismatchError(
         f"The index {index} was built with the encoder {stored}, the one given is {given}; they differ in: {differing}",

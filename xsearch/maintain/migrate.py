@@ -25,6 +25,7 @@ from xsearch.store.catalog import Catalog, documents, read_setting, write_settin
 from xsearch.store.files import disk_errors, writer_lock
 from xsearch.store.folder import MIGRATION_FOLDER, check_is_index
 from xsearch.store.location import find_catalog
+from xsearch.store.passport import passport_settings, read_passport
 from xsearch.store.upgrade import upgrade
 from xsearch.store.writer import open_writer
 
@@ -43,6 +44,7 @@ class MigrationReport:
         encoded: documents that this call encoded; fewer than all where an interrupted migration went on.
         resumed: when the interrupted one began, where there was one.
         changed: whether anything was to do.
+        step_dropped: whether the index kept a debias step; it was fitted for the old encoder and is gone.
     """
 
     path: str
@@ -52,6 +54,7 @@ class MigrationReport:
     encoded: int
     resumed: str | None = None
     changed: bool = True
+    step_dropped: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON-serialisable values."""
@@ -69,7 +72,8 @@ def migrate_index(
     """Splits and encodes all documents anew with another encoder; searches get answers from the old vectors meanwhile.
 
     When it is killed the index is the old one or the new one; called again, it encodes nothing twice. Whoever has the
-    index open is told to open it again.
+    index open is told to open it again. A debias step that the index keeps belongs to the old encoder and is dropped,
+    also where both are the same model; a folder of ``xsearch debias`` brings one.
 
     Args:
         encoder: an encoder, or the name or folder of one.
@@ -135,7 +139,10 @@ def _migrate(old: Index, catalog: Catalog, target: tuple[Encoder, str, int], on_
             run.prune()
         _check_complete(old, side)
         info = side.info()
-        settings = {"fingerprint": encoder.fingerprint.to_dict(), "encoder": name, "passage_tokens": tokens}
+        settings = passport_settings(encoder, name, passage_tokens=tokens)
+        dropped = read_passport(catalog).step is not None
+        if dropped:
+            settings["step"] = None
         exchange(
             Place(old.path, catalog),
             Place(side.path, find_catalog(side.path)),
@@ -143,7 +150,8 @@ def _migrate(old: Index, catalog: Catalog, target: tuple[Encoder, str, int], on_
             same_hashes=tokens == old.passage_tokens,
         )
     _remove_side(old.path)
-    return MigrationReport(str(old.path), name, info.documents, info.passages, done.added + done.updated, resumed)
+    encoded = done.added + done.updated
+    return MigrationReport(str(old.path), name, info.documents, info.passages, encoded, resumed, step_dropped=dropped)
 
 
 def _opened_side(path: Path, catalog: Catalog, encoder: Encoder, tokens: int) -> Index:

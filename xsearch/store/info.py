@@ -14,6 +14,7 @@ from xsearch.store.catalog import Catalog, documents, passages, read_setting, ru
 from xsearch.store.folder import folder_size
 from xsearch.store.listing import read_ann_files, read_segments
 from xsearch.store.merge import read_wanted
+from xsearch.store.passport import read_kept_step
 from xsearch.store.tuning import DEFAULT_RECALL
 
 
@@ -27,6 +28,7 @@ class IndexInfo:
         unfinished: when the last indexing run began, if it was interrupted.
         catalog: the database that holds the catalogue, if it is not in the folder.
         recall_asked, factory: what is asked of approximate search; an empty factory is the fastest kind.
+        step: how the step was fitted that the index keeps and that follows its encoder; ``None`` where there is none.
         ann: FAISS files, with what was measured when they were built; passages that are in none are searched exactly.
     """
 
@@ -43,6 +45,7 @@ class IndexInfo:
     catalog: str | None = None
     recall_asked: float = DEFAULT_RECALL
     factory: str = ""
+    step: dict[str, Any] | None = None
     ann: tuple[AnnFile, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def read_info(path: Path, catalog: Catalog, fingerprint: Fingerprint) -> IndexIn
     """What the index in a folder holds at this moment."""
     count = sa.func.count()
     with catalog.reading() as connection:
+        step = read_kept_step(catalog, read_setting(connection, "step"))
         by_language = (
             sa.select(passages.c.lang, count).group_by(passages.c.lang).order_by(count.desc(), passages.c.lang)
         )
@@ -75,5 +79,6 @@ def read_info(path: Path, catalog: Catalog, fingerprint: Fingerprint) -> IndexIn
             catalog=catalog.place if catalog.schema else None,
             recall_asked=wanted.recall,
             factory=wanted.factory,
+            step=None if step is None else dict(step.facts),
             ann=tuple(read_ann_files(connection)),
         )
