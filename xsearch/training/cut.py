@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from xsearch.errors import TrainingError
+from xsearch.text.scripts import block_of, count_scripts
 
 BATCH_TEXTS = 4_096
-# Fewer characters of a language say little about which pieces it uses.
-MIN_CHARACTERS = 1_000
+# A script is unseen where the shares of its pieces, summed over the languages, stay below this: a language written in
+# it has nearly 1.
+UNSEEN_SHARE = 0.3
+# A script with fewer pieces than this is none that the base was trained on.
+MIN_SCRIPT_PIECES = 100
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 Counts = NDArray[np.int64]
 
@@ -46,7 +51,7 @@ class CutOptions:
         size: pieces in all, special tokens included; None keeps all.
         weights: of the languages; ``default_weight`` for those not named, 0 leaves one out.
         prior: weight of the base's own scores, as if they were a language: they stand for those without texts.
-            WordPiece has none.
+        unseen_scripts: weight of each script that no counted language is written in, by the same scores.
         prompts: texts whose pieces always stay.
     """
 
@@ -54,6 +59,7 @@ class CutOptions:
     weights: Mapping[str, float]
     default_weight: float = 1.0
     prior: float = 0.0
+    unseen_scripts: float = 0.0
     prompts: tuple[str, ...] = ()
 
     def weight(self, lang: str) -> float:
@@ -62,19 +68,32 @@ class CutOptions:
 
 
 def count_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> Counts:
-    """(ids,) int64: how often each piece of a tokenizer occurs in texts, special tokens left out."""
+    """(ids,) int64: how often each piece of a tokenizer occurs in texts, special tokens left out.
+
+    Args:
+        tokenizer: one that neither cuts nor pads; see :func:`unbounded`.
+    """
     counts = np.zeros(_ids(tokenizer), dtype=np.int64)
     for ids in _encoded(tokenizer, texts):
         counts += np.bincount(ids, minlength=len(counts))
     return counts
 
 
+def unbounded(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that neither cuts texts nor pads them."""
+    own = Tokenizer.from_str(tokenizer.to_str())
+    own.no_truncation()
+    own.no_padding()
+    return own
+
+
 def cut(tokenizer: Tokenizer, counts: Mapping[str, Counts], options: CutOptions) -> Cut:
     """The tokenizer with its ``options.size`` most wanted pieces.
 
     Always kept are special tokens, the pieces of the prompts and of bytes, and the single characters that occur (in
-    WordPiece also with the mark of a word's inside). The others follow by the sum over languages of weight x
-    sqrt(relative frequency): the root keeps what is frequent in few languages beside what is rarer in many.
+    WordPiece also with the mark of a word's inside) or are of an unseen script that has a weight. The others follow by
+    the sum over languages of weight x sqrt(relative frequency): the root keeps what is frequent in few languages beside
+    what is rarer in many.
 
     Args:
         counts: of each language, as :func:`count_pieces` gives them.
@@ -85,24 +104,30 @@ def cut(tokenizer: Tokenizer, counts: Mapping[str, Counts], options: CutOptions)
     content = json.loads(tokenizer.to_str())
     pieces = _pieces(content)
     if options.size is None or options.size == len(pieces):
-        ids = np.array(sorted(pieces), dtype=np.int64)
-        return Cut(tokenizer, ids)
-    used = sum((counts[lang] for lang in counts if options.weight(lang) > 0), np.zeros(_ids(tokenizer), dtype=np.int64))
-    needed = _needed(tokenizer, content, pieces, used, options.prompts)
+        return _shrunk(content, sorted(pieces))
     if options.size > len(pieces):
         raise TrainingError(
             f"vocabulary.cut is {options.size:,}, and the base's vocabulary has {len(pieces):,} pieces",
             "A cut keeps some of them",
             f'Lower vocabulary.cut below {len(pieces):,}, or write keep = "all" in its place',
         )
+    weighed = {lang: found for lang, found in counts.items() if options.weight(lang) > 0 and found.any()}
+    shares = {lang: (options.weight(lang), found / found.sum()) for lang, found in weighed.items()}
+    unseen = _unseen(pieces, [share for _, share in shares.values()]) if options.unseen_scripts > 0 else {}
+    if options.prior > 0 or unseen:
+        shares |= _by_scores(content, unseen, options)
+    used = set(np.flatnonzero(sum(weighed.values(), np.zeros(_ids(tokenizer), dtype=np.int64))).tolist())
+    used.update(number for ids in unseen.values() for number in ids if len(pieces[number]) == 1)
+    needed = _special(tokenizer, content, pieces, options.prompts)
+    needed |= _characters(content, pieces, used - needed)
     if options.size < len(needed):
         raise TrainingError(
             f"vocabulary.cut is {options.size:,}",
             f"Special tokens, prompts and the single characters that occur in the data need {len(needed):,} pieces",
-            f"Raise vocabulary.cut to {len(needed):,} at least; {len(needed) * 3:,} leave room for longer pieces",
+            f"Raise vocabulary.cut to {len(needed):,} at least; three times as many leave room for longer pieces",
         )
-    wanted = _wanted(content, counts, options)
-    others = sorted((number for number in pieces if number not in needed), key=lambda number: (-wanted[number], number))
+    wanted = sum((weight * np.sqrt(share) for weight, share in shares.values()), np.zeros(_ids(tokenizer)))
+    others = sorted(pieces.keys() - needed, key=lambda number: (-wanted[number], number))
     return _shrunk(content, sorted([*needed, *others[: options.size - len(needed)]]))
 
 
@@ -148,62 +173,86 @@ def _pieces(content: Mapping[str, Any]) -> dict[int, str]:
     return pieces | {token["id"]: token["content"] for token in content["added_tokens"]}
 
 
-def _needed(
-    tokenizer: Tokenizer, content: Mapping[str, Any], pieces: Mapping[int, str], used: Counts, prompts: Sequence[str]
+def _special(
+    tokenizer: Tokenizer, content: Mapping[str, Any], pieces: Mapping[int, str], prompts: Sequence[str]
 ) -> set[int]:
-    """The ids that no cut may drop."""
+    """The ids of added and unknown tokens, of bytes, and of the prompts' pieces."""
     model = content["model"]
     number_of = {piece: number for number, piece in pieces.items()}
-    needed = {int(token["id"]) for token in content["added_tokens"]}
+    special = {int(token["id"]) for token in content["added_tokens"]}
     for prompt in prompts:
-        for text in (prompt, prompt.rstrip()):
-            needed.update(tokenizer.encode(text, add_special_tokens=False).ids)
+        for text in (prompt, prompt.rstrip()):  # what follows a prompt can take its last space along
+            special.update(tokenizer.encode(text, add_special_tokens=False).ids)
     if model.get("byte_fallback"):
-        needed.update(number_of[piece] for piece in BYTE_PIECES if piece in number_of)
-    if model["type"] == "Unigram":
-        mark = ""
-        if model.get("unk_id") is not None:
-            needed.add(int(model["unk_id"]))
-    else:
-        mark = model.get("continuing_subword_prefix") or ""
-        if model["unk_token"] in number_of:
-            needed.add(number_of[model["unk_token"]])
-    special = set(needed)
-    occurring = [number for number in np.flatnonzero(used).tolist() if number in pieces and number not in special]
-    bodies = {number: _characters(pieces[number], mark) for number in occurring}
-    characters = {character.removeprefix(mark) for body in bodies.values() for character in body}
-    for character in characters:
-        needed.update(number_of[form] for form in {character, mark + character} if form in number_of)
-    # A piece whose own characters are no pieces has no other spelling.
-    needed.update(number for number, body in bodies.items() if any(form not in number_of for form in body))
-    return needed
+        special.update(number_of[piece] for piece in BYTE_PIECES if piece in number_of)
+    unknown = model.get("unk_id") if model["type"] == "Unigram" else number_of.get(model["unk_token"])
+    return special if unknown is None else special | {int(unknown)}
 
 
-def _characters(piece: str, mark: str) -> list[str]:
+def _characters(content: Mapping[str, Any], pieces: Mapping[int, str], used: set[int]) -> set[int]:
+    """The ids of the characters in used pieces, at a word's start and inside, and of pieces without another spelling.
+
+    In WordPiece the longest piece is taken first, and a word whose rest is no piece is unknown as a whole: with all its
+    characters kept, some piece always fits.
+    """
+    number_of = {piece: number for number, piece in pieces.items()}
+    mark = content["model"].get("continuing_subword_prefix") or ""
+    spelled = {number: _spelling(pieces[number], mark) for number in used}
+    characters = {form.removeprefix(mark) for forms in spelled.values() for form in forms}
+    kept = {number_of[form] for each in characters for form in (each, mark + each) if form in number_of}
+    return kept | {number for number, forms in spelled.items() if any(form not in number_of for form in forms)}
+
+
+def _spelling(piece: str, mark: str) -> list[str]:
     """The single-character pieces that spell a piece where it stands."""
-    if not mark:
-        return list(piece)
-    if piece.startswith(mark) and piece != mark:
-        return [mark + character for character in piece.removeprefix(mark)]
-    return [piece[0], *(mark + character for character in piece[1:])]
+    inside = bool(mark) and piece != mark and piece.startswith(mark)
+    body = piece.removeprefix(mark) if inside else piece
+    return [(mark if inside or place else "") + character for place, character in enumerate(body)]
 
 
-def _wanted(content: Mapping[str, Any], counts: Mapping[str, Counts], options: CutOptions) -> NDArray[np.float64]:
-    """(ids,): by how much each piece is wanted."""
-    size = max((len(found) for found in counts.values()), default=0)
-    wanted = np.zeros(size)
-    for lang, found in counts.items():
-        total = int(found.sum())
-        if options.weight(lang) > 0 and total:
-            wanted += options.weight(lang) * np.sqrt(found / total)
-    if options.prior > 0 and content["model"]["type"] == "Unigram":
-        special = {token["content"] for token in content["added_tokens"]}
-        shares = np.zeros(size)
-        for number, (piece, score) in enumerate(content["model"]["vocab"]):
-            if piece not in special:
-                shares[number] = math.exp(score)
-        wanted += options.prior * np.sqrt(shares / max(shares.sum(), 1e-300))
-    return wanted
+def _unseen(pieces: Mapping[int, str], shares: Sequence[NDArray[np.float64]]) -> dict[str, list[int]]:
+    """The ids of the pieces of each script that no language is written in."""
+    by_script: dict[str, list[int]] = defaultdict(list)
+    for number, piece in pieces.items():
+        letters = count_scripts(piece)
+        script = max(letters, key=lambda each: letters[each]) if letters else block_of(piece[-1:] or " ")
+        if script:
+            by_script[script].append(number)
+    return {
+        script: ids
+        for script, ids in by_script.items()
+        if len(ids) >= MIN_SCRIPT_PIECES and sum(float(share[ids].sum()) for share in shares) < UNSEEN_SHARE
+    }
+
+
+def _by_scores(
+    content: Mapping[str, Any], unseen: Mapping[str, Sequence[int]], options: CutOptions
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Weight and relative frequencies by the base's own scores: of all its texts, and of each unseen script.
+
+    The names are none of languages.
+
+    Raises:
+        TrainingError: the tokenizer has no scores.
+    """
+    if content["model"]["type"] != "Unigram":
+        raise TrainingError(
+            f"vocabulary.prior and vocabulary.unseen_scripts need scores, and the base has a "
+            f"{content['model']['type']} tokenizer",
+            "The pieces of a Unigram tokenizer (XLM-R, multilingual-e5) have scores, those of others have none",
+            "Remove the two keys; give texts of more languages in vocabulary.texts",
+        )
+    special = {token["content"] for token in content["added_tokens"]}
+    vocab = content["model"]["vocab"]
+    size = 1 + max([len(vocab) - 1, *(token["id"] for token in content["added_tokens"])])
+    every = np.zeros(size)
+    every[: len(vocab)] = [0.0 if piece in special else math.exp(score) for piece, score in vocab]
+    found = {"*": (options.prior, every / every.sum())} if options.prior > 0 else {}
+    for script, ids in unseen.items():
+        own = np.zeros(size)
+        own[ids] = every[ids]
+        found[f"*{script}"] = (options.unseen_scripts, own / own.sum())
+    return found
 
 
 def _shrunk(content: Mapping[str, Any], kept: Sequence[int]) -> Cut:

@@ -100,7 +100,7 @@ class Recipe:
         recipe = read_table(cls, {**plain, "folder": folder}, name)
         if "vocabulary" in content:
             recipe = dataclasses.replace(recipe, vocabulary=_vocabulary(content["vocabulary"], f"{name}: vocabulary"))
-        recipe._check(name)
+        recipe.check(name)
         return recipe
 
     def fingerprint(self, *tables: str) -> str:
@@ -110,7 +110,15 @@ class Recipe:
         chosen = {key: content[key] for key in tables} if tables else content
         return hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def _check(self, name: str) -> None:
+    def check(self, name: str) -> None:
+        """Refuses values that cannot be run.
+
+        Args:
+            name: what the error calls the recipe.
+
+        Raises:
+            TrainingError: one of them.
+        """
         for right, key, given, rule in (*self._rules(), *(self._rules_of_steps() if self.optimizer.steps > 0 else ())):
             if not right:
                 raise TrainingError(
