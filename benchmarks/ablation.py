@@ -1,6 +1,6 @@
 """What each part of a recipe is worth: the recipe, and the recipe with one part off, at a fixed small budget.
 
-    python benchmarks/ablation.py recipes/xsearch-mini.toml --mlqa MLQA_V1-dev.zip --steps 500 --runs runs/ablation
+    python benchmarks/ablation.py recipes/english-to-multilingual.toml --mlqa MLQA_V1-dev.zip --steps 500 --runs runs/off
 
 Each run is one folder under --runs, resumes when it is stopped, and shares with the first what the parts have in
 common: examples and teacher vectors always, vocabulary and first embeddings where they are the same. What is measured
@@ -25,7 +25,7 @@ from xsearch.errors import TrainingError
 from xsearch.evaluation.results import TaskResult
 from xsearch.evaluation.run import RunOptions, compare_runs, evaluate
 from xsearch.evaluation.tasks import Split, load_mlqa
-from xsearch.training.recipe import LossTable, Recipe
+from xsearch.training.recipe import LossTable, Recipe, VocabularyTable
 from xsearch.training.run_folder import held
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     """The recipe, and by name the recipe without one of its parts; a part that it does not have is no variant."""
     found = {WHOLE: recipe}
     loss, batches = recipe.loss, recipe.batches
-    if recipe.vocabulary is not None and recipe.vocabulary.transplant:
+    if isinstance(recipe.vocabulary, VocabularyTable) and recipe.vocabulary.transplant:
         found["transplant off"] = replace(recipe, vocabulary=replace(recipe.vocabulary, transplant=False))
     if recipe.teacher is not None:
         # What is left to learn from is that a text and its translation belong together. English alone has no term then.

@@ -1,6 +1,6 @@
 """What a finished run took, and what it was made from: speed, hours, losses, scores, filters, examples by language.
 
-    python benchmarks/training.py runs/xsearch-mini
+    python benchmarks/training.py runs/english-to-multilingual
 
 Reads what ``xsearch train`` left in the folder of the run: log.jsonl, scores.jsonl, prepared/filters.json and
 prepared/examples.jsonl.zst. The share of the GEMM peak is the one that the run measured for itself, or, with

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from xsearch.cli.train_progress import TrainProgress, duration
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from xsearch.training import run_folder, train
+from xsearch.training.coverage import Coverage, LanguageCoverage
 from xsearch.training.release import Parity
 from xsearch.training.runlog import StepReport
 from xsearch.training.train import Callbacks, Score, Trained
@@ -158,6 +159,7 @@ def test_json(xsearch: Xsearch, recipe: Path, stub: Stub) -> None:
         "resumed_at": 0,
         "seed": 13,
         "gemm_peak_share": 0.4322,
+        "pieces": None,
         "mlqa_dev": {"step": 5, "same_language": 60.12, "cross_language": 58.34},
         "int8_parity": {"lowest": 0.97, "mean": 0.998, "same_nearest": 0.99},
     }
@@ -253,7 +255,8 @@ def test_wrong_recipes_and_devices(
     refused(xsearch("train", recipe, "-q"), "ours.toml: run has the key 'speed'", "Known keys: checkpoint_every")
     recipe.write_text(RECIPE, encoding="utf-8")
     assert xsearch("train", recipe, "--device", "gpu").code == 2
-    assert xsearch("train", recipe, "--steps", "0").code == 2
+    assert xsearch("train", recipe, "--steps", "-1").code == 2
+    assert xsearch("train", recipe, "--base", "nowhere").code == 2
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refused(xsearch("train", recipe, "-q", "--device", "cuda:1"), "torch sees no CUDA device", "--device cpu")
     assert stub.calls == []
@@ -282,6 +285,45 @@ def test_a_small_run_from_end_to_end(xsearch: Xsearch, recipe: Path, tmp_path: P
         assert [hit["text"] for hit in found.json["hits"]] == ["Sie repariert alte Uhren."]
     again = xsearch("train", recipe, "--seed", "14", "-q")
     refused(again, "is a checkpoint of another recipe")
+
+
+def test_another_base_and_no_steps(xsearch: Xsearch, recipe: Path, stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    outcome = xsearch("train", recipe, "--base", "elsewhere", "--steps", "0", "-q")
+    assert outcome.code == 0, outcome.err
+    assert xsearch("train", recipe, "-q").code == 0
+    (given, _, _), (own, _, _) = stub.calls
+    assert (given.base.model, given.optimizer.steps) == (str((tmp_path / "elsewhere").resolve()), 0)
+    assert own.base.model == "base" and given.fingerprint("base") != own.fingerprint("base")
+
+
+def test_options_are_checked_as_the_recipe_is(xsearch: Xsearch, recipe: Path, stub: Stub) -> None:
+    recipe.write_text(RECIPE.replace("distil_cosine = 0", "distil_cosine = 1").replace("steps = 5", "steps = 0"))
+    assert xsearch("train", recipe, "-q").code == 0
+    refused(xsearch("train", recipe, "-q", "--steps", "3"), "teacher is None", "loss.distil_* is above 0")
+
+
+def test_what_a_cut_did_is_shown(xsearch: Xsearch, recipe: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    languages = tuple(
+        LanguageCoverage(lang, 1000, kept, 0.25, 0.25 * longer, 0.0, 0.0)
+        for lang, kept, longer in (
+            ("he", 0.88, 1.1), ("th", 0.9, 1.05), ("ru", 0.925, 1.041), ("zh-Hant", 0.95, 1.02), ("de", 0.993, 1.004),
+        )
+    )  # fmt: skip
+    plain = stub.__call__
+
+    def cut(*args: Any, **more: Any) -> Trained:
+        return replace(plain(*args, **more), coverage=Coverage(250_002, 100_000, languages))
+
+    monkeypatch.setattr(train, "train", cut)
+    outcome = xsearch("train", recipe, "-q")
+    lines = outcome.out.splitlines()
+    assert [line.rstrip() for line in lines[2:5]] == [
+        "Pieces    100,000 of 250,002; by language the share of running pieces kept, and how much longer texts get:",
+        "he  88.0%  +10.0%  ru       92.5%  +4.1%  de  99.3%  +0.4%",
+        "th  90.0%   +5.0%  zh-Hant  95.0%  +2.0%",
+    ]
+    assert xsearch("train", recipe, "--json").json["pieces"] == 100_000
 
 
 # Progress

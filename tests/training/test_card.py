@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.training import runs
 from xsearch.training.card import write_card
+from xsearch.training.coverage import Coverage, LanguageCoverage
 from xsearch.training.release import Exported, Parity
 from xsearch.training.train import Score
 
@@ -43,3 +44,18 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     assert "| Licence | not stated by the recipe |" in card
     assert "Not measured: the recipe names no MLQA archive." in card
     assert "Teacher" not in card and "int8" not in card
+
+
+def test_a_cut_without_training_says_so(tmp_path: Path) -> None:
+    languages = (
+        LanguageCoverage("he", 900, 0.884, 0.25, 0.275, 0.0, 0.0),
+        LanguageCoverage("de", 800, 0.9931, 0.25, 0.252, 0.0, 0.0),
+    )
+    recipe = runs.recipe(tmp_path, optimizer={"steps": 0})
+    write_card(recipe, tmp_path, COUNTS, None, None, Coverage(250_002, 100_000, languages))
+    card = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "Made by `xsearch train`, without training, from model." in card
+    assert "| Vocabulary | 100,000 of the base's 250,002 pieces |" in card
+    assert card.index("| de | 99.3% | 0.8% |") < card.index("| he | 88.4% | 10.0% |")
+    assert not any(line.startswith("| Steps") for line in card)
+    assert "Languages are as the base knows them; those whose pieces were dropped are read in smaller ones." in card

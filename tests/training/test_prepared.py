@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from xsearch.encoder.hub import Prompts
 from xsearch.errors import TrainingError
 from xsearch.training.prepared import META_FILE, NO_TEACHER, Prepared, Ragged, teacher_texts
 from xsearch.training.selection import Example, Kind
@@ -79,6 +80,17 @@ def test_no_examples_are_no_rows(tokenizer: Tokenizer, tmp_path: Path) -> None:
     again = Prepared.load(tmp_path, "f")
     assert again is not None
     assert again.texts.starts.tolist() == [0]
+
+
+def test_each_side_is_read_behind_its_prompt(tokenizer: Tokenizer) -> None:
+    prompts = Prompts("who ", "cat ")  # words of the vocabulary: 10 and 6
+    prepared = Prepared.build(EXAMPLES, tokenizer, 5, prompts=prompts)
+    assert row(prepared.texts, 0) == [2, 6, 7, 8, 3]  # cat der hund
+    assert row(prepared.texts, 1) == [2, 6, 9, 3]
+    assert row(prepared.texts, 2) == [2, 10, 10, 11, 3]  # a question is a query, its passage a passage
+    assert row(prepared.english, 2) == [2, 6, 4, 5, 3]  # cat the dog, and "barks" is cut off
+    assert row(prepared.english, 0) == [2, 6, 4, 5, 3]
+    assert prepared.teacher_rows.tolist() == Prepared.build(EXAMPLES, tokenizer, 5).teacher_rows.tolist()
 
 
 class TestOnDisk:

@@ -12,6 +12,8 @@ from xsearch.errors import TrainingError
 from xsearch.training.recipe import (
     BaseKind,
     BatchTable,
+    CutTable,
+    Keep,
     LossTable,
     OptimizerTable,
     Recipe,
@@ -122,7 +124,7 @@ def test_tables_that_are_left_out_take_their_defaults() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_can_be_read(path: Path) -> None:
     recipe = Recipe.read(path)
-    assert recipe.name in (path.stem, "my-encoder", "my-static-encoder")
+    assert recipe.name in (path.stem, "my-encoder", "my-static-encoder", "xsearch-e5")
     assert recipe.folder == path.parent
 
 
@@ -186,7 +188,7 @@ def test_values_of_another_type_are_named(content: dict[str, Any], words: list[s
         (small(batches__mixed_languages=1.5), "batches.mixed_languages is 1.5"),
         (small(batches__texts=0), "batches.texts is 0"),
         (small(batches__tokens=31), "batches.tokens is 31. It must be so that batches.tokens holds one text of base"),
-        (small(base__max_tokens=2), "which is above 2"),
+        (small(base__max_tokens=2), "base.max_tokens is above 2"),
         (small(base__pooling="max"), "base.pooling is max"),
         (small(data__languages={"de": -1}), "weights of 0 and more"),
         (small(data__sources={"news": -0.5}), "weights of 0 and more"),
@@ -195,7 +197,7 @@ def test_values_of_another_type_are_named(content: dict[str, Any], words: list[s
         (small(data__parallel=[]), "names parallel or questions files"),
         (small(loss__temperature=0), "loss.temperature is 0.0"),
         (small(loss__matryoshka=[0]), "loss.matryoshka is (0,)"),
-        (small(optimizer__steps=0), "optimizer.steps is 0"),
+        (small(optimizer__steps=-1), "optimizer.steps is -1"),
         (small(optimizer__precision="float16"), "optimizer.precision is float16"),
         (small(run__checkpoint_every=0), "has checkpoint_every and log_every above 0"),
         (small(run__evaluate_every=-1), "counts of 0 and more"),
@@ -218,6 +220,48 @@ def test_distillation_needs_a_teacher() -> None:
     assert made(content).teacher is None
     content["loss"]["distil_mse"] = 0.1
     assert "loss.distil_* is above 0" in refused(content)
+
+
+class TestCut:
+    """``[vocabulary]`` that keeps pieces of the base, beside the one that makes new ones."""
+
+    def test_is_read(self) -> None:
+        table = {"cut": 300, "texts": ["more.*.txt"], "prior": 2, "unseen_scripts": 0.5}
+        assert made(small() | {"vocabulary": table}).vocabulary == CutTable(300, None, ("more.*.txt",), 2.0, 0.5)
+        assert made(small() | {"vocabulary": {"keep": "all"}}).vocabulary == CutTable(keep=Keep.ALL)
+        assert made(small() | {"vocabulary": {}}).vocabulary == VocabularyTable()
+
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ({"cut": 300, "size": 3, "candidates": 4}, "has the keys cut and the keys candidates, size. The first cut"),
+            ({"keep": "all", "transplant": True}, "has the keys keep and the keys transplant"),
+            ({"prior": 1, "size": 10}, "has the keys prior and the keys size"),
+            ({"cut": 300, "pieces": 3}, "vocabulary has the key 'pieces'. Known keys: cut, keep, texts"),
+            ({"keep": "some"}, "keep is 'some'. It must be one of all"),
+            ({"cut": 2.5}, "cut is 2.5. It must be a whole number"),
+            ({"texts": "a.de.txt", "cut": 3}, "texts is 'a.de.txt'"),
+            ({"cut": 300, "keep": "all"}, "has either cut or keep"),
+            ({"prior": 1.0}, "has either cut or keep"),
+            ({"cut": 0}, "vocabulary.cut is 0. It must be so that vocabulary.cut is above 0"),
+            ({"cut": 300, "prior": -1}, "has a prior and unseen_scripts of 0 and more"),
+        ],
+    )
+    def test_what_cannot_be(self, table: dict[str, Any], words: str) -> None:
+        assert words in refused(small() | {"vocabulary": table})
+
+    def test_plain_text_is_enough_where_nothing_is_trained(self) -> None:
+        content = small(data__parallel=[], optimizer__steps=0) | {"vocabulary": {"cut": 300, "texts": ["a.de.txt"]}}
+        assert made(content).data.parallel == ()
+        content["optimizer"]["steps"] = 1
+        assert "data is without files to train on" in refused(content)
+
+
+def test_without_steps_only_what_is_used_is_checked() -> None:
+    content = small(optimizer__steps=0, loss__temperature=0, batches__texts=0)
+    del content["teacher"]
+    assert made(content).optimizer.steps == 0
+    assert "base.max_tokens is above 2" in refused(small(optimizer__steps=0, base__max_tokens=2))
 
 
 @pytest.mark.parametrize(

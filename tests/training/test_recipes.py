@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 from xsearch.errors import TrainingError
-from xsearch.training.recipe import BaseKind, Recipe
+from xsearch.training.recipe import BaseKind, CutTable, Recipe, VocabularyTable
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
 def test_the_recipes_are_these() -> None:
-    assert {path.stem for path in RECIPES} >= {"finetune-hub", "static", "xsearch-mini"}
+    assert {path.stem for path in RECIPES} >= {"builtin", "english-to-multilingual", "finetune-hub", "static"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_reads(path: Path) -> None:
     recipe = Recipe.read(path)
     assert recipe.folder == path.parent
+    if recipe.optimizer.steps == 0:
+        return
     # Every kind of example that has a share in the batches has a term in the loss and files in the data.
     distils = recipe.teacher is not None
     assert distils or recipe.batches.english == 0
@@ -47,7 +49,12 @@ def test_what_they_are_for() -> None:
     assert (tuned.vocabulary, tuned.teacher, tuned.loss.contrastive) == (None, None, 1.0)
     static = found["static"]
     assert (static.base.kind, static.base.dim, static.teacher) == (BaseKind.STATIC, 256, None)
-    assert static.vocabulary is not None and not static.vocabulary.transplant
+    assert isinstance(static.vocabulary, VocabularyTable) and not static.vocabulary.transplant
     assert max(static.loss.matryoshka) == static.base.dim
+    built = found["builtin"]
+    assert (built.base.model, built.base.max_tokens) == ("intfloat/multilingual-e5-small", 512)
+    assert isinstance(built.vocabulary, CutTable) and built.vocabulary.cut == 100_000
+    assert (built.optimizer.steps, built.teacher) == (0, None)
+    assert isinstance(found["english-to-multilingual"].vocabulary, VocabularyTable)
     for recipe in (tuned, static):
         assert recipe.data.folder == "." and recipe.data.parallel == ("data/*.en-de.tsv",)

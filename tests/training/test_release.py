@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tests.training import runs
 from xsearch.encoder.builtin import BuiltinEncoder
-from xsearch.encoder.hub import HubEncoder
+from xsearch.encoder.hub import HubEncoder, Prompts
 from xsearch.encoder.load import load_encoder
 from xsearch.errors import EncoderError, TrainingError
 from xsearch.training import release
@@ -98,6 +98,22 @@ def test_a_model_that_wants_prompts_is_written_as_it_was_trained_without(xlmr: P
     encoder = load_encoder(str(tmp_path / "encoder"))
     assert isinstance(encoder, HubEncoder)
     assert (encoder.prompts.query, encoder.prompts.passage) == ("", "")
+
+
+def test_prompts_are_kept_on_their_sides(mbert: Path, tmp_path: Path) -> None:
+    student, tokenizer = runs.student_of(mbert), runs.tokenizer_of(mbert)
+    prompts = Prompts("query: ", "passage: ")
+    write_student(student, tokenizer, tmp_path / "encoder", max_tokens=40, prompts=prompts)
+    encoder = load_encoder(str(tmp_path / "encoder"))
+    assert isinstance(encoder, HubEncoder) and encoder.prompts == prompts
+    texts = TEXTS[:3]
+    asked = encoded(student, tokenizer, [f"query: {text}" for text in texts], 40, 0)
+    assert encoder.encode_queries(texts) == pytest.approx(asked, abs=1e-5)
+    held = encoded(student, tokenizer, [f"passage: {text}" for text in texts], 40, 0)
+    assert encoder.encode_passages(texts) == pytest.approx(held, abs=1e-5)
+    assert np.abs(asked - held).max() > 1e-3
+    write_package(tmp_path / "encoder", tmp_path / "package", TEXTS)
+    assert load_encoder(str(tmp_path / "package")).encode_queries(texts) == pytest.approx(asked, abs=0.1)
 
 
 def test_a_static_student_from_scratch(mbert: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from xsearch.errors import TrainingError
 from xsearch.training import train as module
 from xsearch.training.recipe import Recipe
 from xsearch.training.runlog import read_log
+from xsearch.training.selection import Kind
+from xsearch.training.stages import chosen_examples, make_ready
 from xsearch.training.train import Callbacks, Score, train
 
 ROOT = Path(__file__).parents[2]
@@ -254,3 +256,140 @@ def test_a_base_that_pools_by_cls_goes_on_doing_so(world: Path) -> None:
     config.write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": "max"}))
     with pytest.raises(TrainingError, match="pools its tokens by max"):
         train(recipe_of(world), world / "other")
+
+
+class TestWithoutSteps:
+    """``steps = 0``: the base, with its vocabulary cut where the recipe says so."""
+
+    def cut(self, world: Path, size: int = 150, **more: Mapping[str, Any]) -> Recipe:
+        table = {"vocabulary": {"cut": size}, "optimizer": {"steps": 0}, "data": {"default_weight": 1}}
+        return recipe_of(world, **{**table, **more})
+
+    def test_the_base_itself_is_written_exported_and_measured(self, world: Path) -> None:
+        told: list[str] = []
+        scores: list[Score] = []
+        callbacks = Callbacks(on_stage=told.append, on_score=scores.append)
+        recipe = recipe_of(world, optimizer={"steps": 0}, run={"mlqa": "mlqa.zip"}, vocabulary={"keep": "all"})
+        made = train(recipe, world / "run", callbacks=callbacks)
+        assert (made.resumed_at, made.peak_share, made.coverage) == (0, 0.0, None)
+        assert vectors(made.encoder) == pytest.approx(vectors(world / "model"), abs=1e-6)
+        assert made.parity is not None and made.parity.lowest > 0.95
+        assert made.package is not None and load_encoder(str(made.package)).dim == 32
+        assert made.score is not None and made.score.step == 0 and scores == [made.score]
+        assert "without training" in (made.encoder / "README.md").read_text(encoding="utf-8")
+        assert not any("training" in stage or "cutting" in stage for stage in told)
+        assert {path.name for path in (world / "run" / "prepared").iterdir()} == {"examples.jsonl.zst", "filters.json"}
+
+    def test_a_cut_keeps_the_vectors_of_what_is_spelled_as_before(self, world: Path) -> None:
+        base = runs.tokenizer_of(world / "model")
+        made = train(self.cut(world), world / "run")
+        tokenizer = runs.tokenizer_of(made.encoder)
+        assert tokenizer.get_vocab_size() == 150 < base.get_vocab_size()
+        config = json.loads((made.encoder / "config.json").read_text())
+        assert (config["vocab_size"], config["pad_token_id"]) == (150, tokenizer.token_to_id("[PAD]"))
+        texts = [row[n] for row in runs.sentences() for n in range(3)]
+        before, after = (load_encoder(str(folder)).encode_passages(texts) for folder in (world / "model", made.encoder))
+        rows = [(text, base.encode(text).tokens) for text in texts]
+        same = [len(row) <= 40 and row == tokenizer.encode(text).tokens for text, row in rows]
+        assert np.mean(same) > 0.1
+        cosines = (before * after).sum(1)
+        assert float(cosines[same].min()) > 0.99999
+        assert "[UNK]" not in {token for text in texts for token in tokenizer.encode(text).tokens}
+        assert made.parity is not None and made.package is not None
+
+        # What the run says of it, and again when nothing is left to do.
+        assert made.coverage is not None
+        content = json.loads((world / "run" / "coverage.json").read_text(encoding="utf-8"))
+        assert (content["pieces_before"], content["pieces_after"]) == (base.get_vocab_size(), 150)
+        assert {entry["lang"] for entry in content["languages"]} == {"de", "es", "en"}
+        for language in made.coverage.languages:
+            assert 0.3 < language.kept <= 1.0 and language.longer >= 0.0
+            assert (language.unknown_before, language.unknown_after) == (0.0, 0.0)
+        told: list[str] = []
+        again = train(self.cut(world), world / "run", callbacks=Callbacks(on_stage=told.append))
+        assert "counting pieces" not in told and again.coverage is not None
+        assert [each.lang for each in again.coverage.languages] == [each.lang for each in made.coverage.languages]
+        card = (again.encoder / "README.md").read_text(encoding="utf-8")
+        assert f"| Vocabulary | 150 of the base's {base.get_vocab_size()} pieces |" in card
+
+    def test_a_cut_can_be_trained(self, world: Path) -> None:
+        made = train(self.cut(world, optimizer={"steps": 3}), world / "run")
+        assert load_encoder(str(made.encoder)).encode_passages(["Der Hund"]).shape == (1, 32)
+        assert runs.tokenizer_of(made.encoder).get_vocab_size() == 150
+        with pytest.raises(TrainingError, match="holds a run that was trained to step 3"):
+            train(self.cut(world), world / "run")
+
+    def test_plain_text_of_other_languages_counts(self, world: Path) -> None:
+        lines = [f"Le chien numéro {number} dort dans le jardin." for number in range(50)]
+        (world / "more.fr.txt").write_text("\n".join(lines), encoding="utf-8")
+        table = {"cut": 150, "texts": ["more.*"]}
+        data = {"languages": {"de": 1, "es": 1, "fr": 3}}
+        made = train(self.cut(world, vocabulary=table, data=data), world / "run")
+        assert made.coverage is not None and "fr" in {each.lang for each in made.coverage.languages}
+        # And alone: then they are what the exported encoder is compared on.
+        alone = self.cut(
+            world,
+            vocabulary=table,
+            data={"parallel": [], "questions": [], "languages": {"fr": 3}},
+        )
+        made = train(alone, world / "alone")
+        assert made.coverage is not None and [each.lang for each in made.coverage.languages] == ["fr"]
+        assert made.parity is not None
+
+    def test_a_language_without_any_text_is_named(self, world: Path) -> None:
+        data = {"languages": {"de": 1, "es": 1, "fr": 3}}
+        with pytest.raises(TrainingError, match=r"data\.languages names fr. No file of pairs or questions"):
+            train(self.cut(world, data=data), world / "run")
+
+    def test_prompts_of_the_base_are_kept(self, world: Path) -> None:
+        prompts = {"query": "query: ", "document": "passage: "}
+        path = world / "model" / "config_sentence_transformers.json"
+        path.write_text(json.dumps({"prompts": prompts}), encoding="utf-8")
+        made = train(self.cut(world), world / "run")
+        written = json.loads((made.encoder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        assert written["prompts"] == prompts
+        before = runs.tokenizer_of(world / "model").encode("query: passage: ").tokens
+        assert runs.tokenizer_of(made.encoder).encode("query: passage: ").tokens == before
+        without = train(self.cut(world, base={"prompts": False}), world / "without")
+        written = json.loads((without.encoder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        assert written["prompts"] == {"query": "", "document": ""}
+        for damaged, words in (("{", "is damaged"), ('{"prompts": {"query": 3}}', r"has the prompts \{'query': 3\}")):
+            path.write_text(damaged, encoding="utf-8")
+            with pytest.raises(TrainingError, match=words):
+                train(self.cut(world), world / "damaged")
+
+
+def test_texts_are_trained_behind_the_prompts_of_the_base(world: Path) -> None:
+    path = world / "model" / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"prompts": {"query": "query: ", "document": "passage: "}}), encoding="utf-8")
+    tokenizer = runs.tokenizer_of(world / "model")
+    ready = make_ready(recipe_of(world, base={"max_tokens": 60}), world / "run")
+    assert ready.prepared is not None
+    examples = chosen_examples(recipe_of(world, base={"max_tokens": 60}), world / "run")
+    for number in range(0, len(examples), 7):
+        example = examples[number]
+        door = "query: " if example.kind is Kind.QUESTION else "passage: "
+        ids, _ = ready.prepared.texts.padded([number], 0)
+        assert ids[0].tolist() == tokenizer.encode(door + example.text).ids[:60]
+        ids, _ = ready.prepared.english.padded([number], 0)
+        assert ids[0, :30].tolist() == tokenizer.encode("passage: " + example.english).ids[:30]
+
+
+def test_an_xlmr_vocabulary_is_cut_and_its_positions_hold(xlmr: Path, tmp_path: Path) -> None:
+    shutil.copytree(xlmr, tmp_path / "model")
+    runs.write_data(tmp_path)
+    told: list[str] = []
+    recipe = recipe_of(tmp_path, vocabulary={"cut": 130}, optimizer={"steps": 0})
+    made = train(recipe, tmp_path / "run", callbacks=Callbacks(on_stage=told.append))
+    base, tokenizer = runs.tokenizer_of(xlmr), runs.tokenizer_of(made.encoder)
+    assert tokenizer.get_vocab_size() == 130 < base.get_vocab_size()
+    config = json.loads((made.encoder / "config.json").read_text())
+    assert [config[f"{role}_token_id"] for role in ("pad", "bos", "eos")] == [1, 0, 2] and config["vocab_size"] == 130
+    texts = [row[n] for row in runs.sentences() for n in range(3)]
+    before, after = (load_encoder(str(folder)).encode_passages(texts) for folder in (tmp_path / "model", made.encoder))
+    rows = [(text, base.encode(text).tokens) for text in texts]
+    same = [len(row) <= 40 and row == tokenizer.encode(text).tokens for text, row in rows]
+    assert any(same)
+    assert float((before * after).sum(1)[same].min()) > 0.99999
+    # XLM-R's own layers are not BERT's: said, not failed.
+    assert made.package is None and any(stage.startswith("no ONNX export: ") for stage in told)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xsearch.cli.coverage import show_coverage
 from xsearch.cli.options import json_option, quiet_option
 from xsearch.cli.output import write_json
 from xsearch.cli.train_progress import TrainProgress, duration
@@ -37,6 +38,7 @@ class _Options:
 
     output: Path | None
     device: str
+    base: Path | None
     steps: int | None
     seed: int | None
     fresh: bool
@@ -55,7 +57,8 @@ def _device(_context: click.Context, _option: click.Parameter, value: str) -> st
     epilog="""\b
 Examples:
   xsearch train recipes/finetune-hub.toml                 into runs/finetune-hub; again to go on after a stop
-  xsearch train recipes/xsearch-mini.toml -o runs/mini --steps 200
+  xsearch train recipes/builtin.toml --base ./multilingual-e5-small
+  xsearch train recipes/english-to-multilingual.toml -o runs/mini --steps 200
   xsearch train recipes/finetune-hub.toml --device cuda
   torchrun --nproc-per-node 4 -m xsearch train recipes/finetune-hub.toml --device cuda
   xsearch bench mlqa --data MLQA_V1.zip --encoder runs/finetune-hub/encoder"""
@@ -68,7 +71,14 @@ Examples:
     help="Folder of the run: data, checkpoints, log, encoder.  [default: runs/NAME of the recipe's file]",
 )
 @click.option("--device", default="cpu", show_default=True, callback=_device, help="Where to train: cpu, cuda, cuda:1.")
-@click.option("--steps", type=click.IntRange(1), help="Instead of the recipe's optimizer.steps.")
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of the base model, instead of the recipe's base.model.",
+)
+@click.option(
+    "--steps", type=click.IntRange(0), help="Instead of the recipe's optimizer.steps; 0 writes the base untrained."
+)
 @click.option("--seed", type=click.IntRange(0), help="Instead of the recipe's seed.")
 @click.option(
     "--fresh", is_flag=True, help="Begin at step 0; what an earlier run left moves to before-N in the folder."
@@ -109,9 +119,14 @@ def train(recipe: Path, **given: Any) -> None:
 
 
 def _changed(recipe: Recipe, options: _Options) -> Recipe:
+    if options.base is not None:
+        recipe = replace(recipe, base=replace(recipe.base, model=str(options.base.resolve())))
     if options.steps is not None:
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, steps=options.steps))
-    return recipe if options.seed is None else replace(recipe, seed=options.seed)
+    if options.seed is not None:
+        recipe = replace(recipe, seed=options.seed)
+    recipe.check("the recipe with the options of the command")
+    return recipe
 
 
 def _train(recipe: Recipe, folder: Path, options: _Options, progress: TrainProgress, *, first: bool) -> Trained:
@@ -166,6 +181,7 @@ def _document(recipe: Recipe, folder: Path, trained: Trained) -> dict[str, Any]:
         "seed": recipe.seed,
         "gemm_peak_share": round(trained.peak_share, 4),
         "mlqa_dev": None if trained.score is None else asdict(trained.score),
+        "pieces": None if trained.coverage is None else trained.coverage.pieces_after,
         "int8_parity": None if trained.parity is None else asdict(trained.parity),
     }
 
@@ -176,6 +192,8 @@ def _show(trained: Trained) -> None:
         size = sum(file.stat().st_size for file in trained.package.rglob("*") if file.is_file())
         near = f"; mean cosine to float32 {trained.parity.mean:.4f}" if trained.parity is not None else ""
         click.echo(f"Package   {trained.package} (int8 for ONNX Runtime, {size / 1e6:.0f} MB{near})")
+    if trained.coverage is not None:
+        show_coverage(trained.coverage, sys.stdout)
     if trained.score is not None:
         click.echo(
             f"MLQA dev  nDCG@10 {trained.score.same_language:.1f} same language, "

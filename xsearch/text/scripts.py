@@ -99,12 +99,13 @@ def script_of(char: str) -> str:
 
     Letters of scripts outside the table give ``Zzzz``.
     """
-    if not char.isalpha():
-        return ""
+    return block_of(char) or "Zzzz" if char.isalpha() else ""
+
+
+def block_of(char: str) -> str:
+    """The script in whose range of Unicode a character lies, marks and digits of the script too; ``""`` outside all."""
     at = bisect_right(_STARTS, ord(char)) - 1
-    if at >= 0 and ord(char) <= _RANGES[at][1]:
-        return _RANGES[at][2]
-    return "Zzzz"
+    return _RANGES[at][2] if at >= 0 and ord(char) <= _RANGES[at][1] else ""
 
 
 def count_scripts(text: str) -> dict[str, int]:

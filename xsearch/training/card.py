@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xsearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from xsearch.training.coverage import Coverage
     from xsearch.training.release import Exported
     from xsearch.training.train import Score
 
@@ -16,17 +17,28 @@ CARD_FILE = "README.md"
 
 
 def write_card(
-    recipe: Recipe, encoder: Path, counts: Mapping[tuple[str, str], int], score: Score | None, exported: Exported | None
+    recipe: Recipe,
+    encoder: Path,
+    counts: Mapping[tuple[str, str], int],
+    score: Score | None,
+    exported: Exported | None,
+    coverage: Coverage | None = None,
 ) -> None:
     """Writes ``README.md`` into the folder of an encoder.
 
     Args:
         counts: examples by language and source.
+        coverage: what a cut of the vocabulary did to each language.
     """
-    lines = [f"# {recipe.name}", "", f"Trained by `xsearch train` from {recipe.base.model}.", ""]
+    trained = recipe.optimizer.steps > 0
+    how = "Trained by `xsearch train`" if trained else "Made by `xsearch train`, without training,"
+    lines = [f"# {recipe.name}", "", f"{how} from {recipe.base.model}.", ""]
     lines += ["| | |", "|---|---|", f"| Licence | {recipe.licence or 'not stated by the recipe'} |"]
     lines += [f"| Reads | {recipe.base.max_tokens} tokens |", f"| Seed | {recipe.seed} |"]
-    lines += [f"| Steps | {recipe.optimizer.steps:,} of about {recipe.batches.tokens:,} tokens |"]
+    if coverage is not None:
+        lines.append(f"| Vocabulary | {coverage.pieces_after:,} of the base's {coverage.pieces_before:,} pieces |")
+    if trained:
+        lines.append(f"| Steps | {recipe.optimizer.steps:,} of about {recipe.batches.tokens:,} tokens |")
     if recipe.teacher is not None:
         lines.append(f"| Teacher | {recipe.teacher.model} |")
     lines += ["", "## Data", "", "| Language | Examples | Sources |", "|---|---:|---|"]
@@ -34,6 +46,8 @@ def write_card(
         sources = sorted(((n, origin) for (of, origin), n in counts.items() if of == lang), reverse=True)
         names = ", ".join(f"{_source(origin, recipe)} {n:,}" for n, origin in sources)
         lines.append(f"| {lang} | {sum(n for n, _ in sources):,} | {names} |")
+    if coverage is not None:
+        lines += _vocabulary(coverage)
     lines += ["", "## Numbers", ""]
     if score is not None:
         lines.append(
@@ -49,13 +63,25 @@ def write_card(
             f"is the same for {100 * near.same_nearest:.1f}% of texts. The float32 graph against torch: lowest cosine "
             f"{exported.float32.lowest:.6f}."
         )
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "A language that is not in the table shares some pieces with those that are, and little else.",
-    ]
+    lines += ["", "## Limits", ""]
+    if trained:
+        lines.append("A language that is not in the table shares some pieces with those that are, and little else.")
+    else:
+        lines.append("Languages are as the base knows them; those whose pieces were dropped are read in smaller ones.")
     encoder.joinpath(CARD_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _vocabulary(coverage: Coverage) -> list[str]:
+    """The section about a cut, by language."""
+    lines = [
+        "",
+        "## Vocabulary",
+        "",
+        "Running pieces of the base that are kept, and how much longer texts get.",
+    ]
+    lines += ["", "| Language | Kept | Longer |", "|---|---:|---:|"]
+    by_lang = sorted(coverage.languages, key=lambda each: each.lang)
+    return lines + [f"| {each.lang} | {100 * each.kept:.1f}% | {100 * each.longer:.1f}% |" for each in by_lang]
 
 
 def _source(origin: str, recipe: Recipe) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +44,14 @@ class _Language:
     terms: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
 
 
-def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None = None) -> Collection:
+def collect(
+    table: DataTable, folder: Path, seed: int, *, others: Container[str] = (), on_file: OnFile | None = None
+) -> Collection:
     """Reads, filters and chooses; nothing that overlaps the evaluation data survives.
 
     Args:
         folder: where ``table.folder`` starts.
+        others: languages of which there are other texts: they may have a weight, and no file here.
 
     Raises:
         TrainingError: a pattern matches no file, neither side of a file is English, or a language has no rows left.
@@ -69,13 +72,6 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
             files += by_language[lang]
             rows = _read(by_language[lang], terms, guard, report, on_file)
             examples += _choose(lang, rows, weight, table, seed, guard, report)
-    for language in table.languages:
-        if language not in by_language and language != "en" and table.languages[language] > 0:
-            raise TrainingError(
-                f"data.languages names {language}",
-                "No parallel file is of that language",
-                "Remove the language, or add its files to data.parallel",
-            )
     draw = random.Random(f"{seed} english")
     examples += english_examples(examples, table.english, draw)
     question_files = tuple(find(root, table.questions))
@@ -83,6 +79,14 @@ def collect(table: DataTable, folder: Path, seed: int, *, on_file: OnFile | None
         if on_file is not None:
             on_file(path)
         examples += _questions(path, guard, report)
+    read = {"en", *by_language, *(example.lang for example in examples)}
+    for language, weight in table.languages.items():
+        if weight > 0 and language not in read and language not in others:
+            raise TrainingError(
+                f"data.languages names {language}",
+                "No file of pairs or questions is of that language",
+                "Remove the language, or add its files to data.parallel",
+            )
     return Collection(examples, report, (*files, *question_files))
 
 

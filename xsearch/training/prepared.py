@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xsearch.encoder.hub import Prompts
 from xsearch.errors import TrainingError
 from xsearch.training.selection import Example, Kind
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 META_FILE = "prepared.json"
 NO_TEACHER = -1
+NO_PROMPTS = Prompts()
 BATCH_TEXTS = 8_192
 ARRAYS = (
     "kinds", "langs", "text_flat", "text_starts", "english_flat", "english_starts", "teacher_rows", "groups",
@@ -99,8 +101,14 @@ class Prepared:
     groups: NDArray[np.int64]
 
     @classmethod
-    def build(cls, examples: Sequence[Example], tokenizer: Tokenizer, max_tokens: int) -> Prepared:
-        """Cuts all texts with the student's tokenizer."""
+    def build(
+        cls, examples: Sequence[Example], tokenizer: Tokenizer, max_tokens: int, *, prompts: Prompts = NO_PROMPTS
+    ) -> Prepared:
+        """Cuts all texts with the student's tokenizer.
+
+        Args:
+            prompts: put before the texts: a question is read as a query, all else as a passage.
+        """
         languages = tuple(sorted({example.lang for example in examples}))
         place = {lang: number for number, lang in enumerate(languages)}
         row_of = {text: row for row, text in enumerate(teacher_texts(examples))}
@@ -109,8 +117,8 @@ class Prepared:
             kinds=np.array([example.kind for example in examples], dtype=np.int8),
             langs=np.array([place[example.lang] for example in examples], dtype=np.int16),
             languages=languages,
-            texts=Ragged.cut(tokenizer, [example.text for example in examples], max_tokens),
-            english=Ragged.cut(tokenizer, [example.english for example in examples], max_tokens),
+            texts=Ragged.cut(tokenizer, [_prompt(each.kind, prompts) + each.text for each in examples], max_tokens),
+            english=Ragged.cut(tokenizer, [prompts.passage + each.english for each in examples], max_tokens),
             teacher_rows=np.array(
                 [NO_TEACHER if example.kind is Kind.QUESTION else row_of[example.english] for example in examples],
                 dtype=np.int64,
@@ -190,6 +198,11 @@ def _damaged(folder: Path, what: str) -> TrainingError:
         "All arrays of a run lie there, as they were written",
         "Delete the folder; the next run prepares it anew",
     )
+
+
+def _prompt(kind: Kind, prompts: Prompts) -> str:
+    """What stands before the text of an example of this kind."""
+    return prompts.query if kind is Kind.QUESTION else prompts.passage
 
 
 def teacher_texts(examples: Sequence[Example]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from tokenizers import Tokenizer
 
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.export import EXACT, ExportOptions, write_encoder
-from xsearch.encoder.hub import HubEncoder, without_bars
+from xsearch.encoder.hub import HubEncoder, Prompts, without_bars
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.encoder.step import LinearStep
 from xsearch.errors import TrainingError
+from xsearch.training.prepared import NO_PROMPTS
 from xsearch.training.static_encoder import MODULES, SETTINGS
 from xsearch.training.student import Student, frozen
 
@@ -63,10 +65,13 @@ class Exported:
     int8: Parity
 
 
-def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_tokens: int) -> None:
+def write_student(
+    student: Student, tokenizer: Tokenizer, folder: Path, *, max_tokens: int, prompts: Prompts = NO_PROMPTS
+) -> None:
     """The student as a sentence-transformers folder: weights as safetensors in float32, tokenizer and configuration.
 
-    A text is encoded there as the student was trained: without a prompt.
+    Args:
+        prompts: behind which the student was trained to read texts; the folder names them.
 
     Raises:
         TrainingError: a weight is NaN or infinite.
@@ -83,11 +88,11 @@ def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_t
     own.no_padding()
     own.enable_truncation(max_tokens)
     if student.body is None:
-        _write_static(rows, own, folder)
+        _write_static(rows, own, folder, prompts)
         return
     unused = student.body.get_input_embeddings()
     student.body.set_input_embeddings(frozen(rows))
-    student.body.config.vocab_size = len(rows)
+    _renumber(student.body.config, own, len(rows))
     try:
         with without_bars():
             student.body.save_pretrained(folder)
@@ -95,7 +100,7 @@ def write_student(student: Student, tokenizer: Tokenizer, folder: Path, *, max_t
         student.body.set_input_embeddings(unused)
     _write_tokenizer(own, folder, max_tokens)
     kinds = {"": f"{MODULES}.Transformer", "1_Pooling": f"{MODULES}.Pooling", "2_Normalize": f"{MODULES}.Normalize"}
-    _write_modules(folder, kinds)
+    _write_modules(folder, kinds, prompts)
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
     modes = {"word_embedding_dimension": student.dim, "pooling_mode_cls_token": student.pooling == "cls"}
     modes |= {"pooling_mode_mean_tokens": student.pooling == "mean"}
@@ -184,7 +189,17 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path, max_tokens: int) -> Non
     _write_json(folder / "tokenizer_config.json", content)
 
 
-def _write_static(rows: torch.Tensor, tokenizer: Tokenizer, folder: Path) -> None:
+def _renumber(config: Any, tokenizer: Tokenizer, rows: int) -> None:
+    """Gives the model's configuration the size of the vocabulary and, where it names them, the special tokens' ids."""
+    config.vocab_size = rows
+    vocabulary = tokenizer.get_vocab()
+    for role, tokens in SPECIAL_NAMES.items():
+        found = next((vocabulary[token] for token in tokens if token in vocabulary), None)
+        if found is not None and getattr(config, f"{role}_id", None) is not None:
+            setattr(config, f"{role}_id", found)
+
+
+def _write_static(rows: torch.Tensor, tokenizer: Tokenizer, folder: Path, prompts: Prompts) -> None:
     from safetensors.torch import save_file
 
     inner = folder / "0_StaticEmbedding"
@@ -192,17 +207,18 @@ def _write_static(rows: torch.Tensor, tokenizer: Tokenizer, folder: Path) -> Non
     tokenizer.save(str(inner / "tokenizer.json"))
     save_file({"embedding.weight": rows.contiguous()}, inner / "model.safetensors")
     kinds = {"0_StaticEmbedding": f"{MODULES}.StaticEmbedding", "1_Normalize": f"{MODULES}.Normalize"}
-    _write_modules(folder, kinds)
+    _write_modules(folder, kinds, prompts)
     (folder / "1_Normalize").mkdir(exist_ok=True)
 
 
-def _write_modules(folder: Path, kinds: dict[str, str]) -> None:
+def _write_modules(folder: Path, kinds: dict[str, str], prompts: Prompts) -> None:
     modules = [
         {"idx": number, "name": str(number), "path": path, "type": kind}
         for number, (path, kind) in enumerate(kinds.items())
     ]
     _write_json(folder / "modules.json", modules)
-    _write_json(folder / "config_sentence_transformers.json", SETTINGS)
+    settings = {**SETTINGS, "prompts": {"query": prompts.query, "document": prompts.passage}}
+    _write_json(folder / "config_sentence_transformers.json", settings)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
+from xsearch.encoder.hub import Prompts, find_prompts
 from xsearch.encoder.protocol import Encoder
 from xsearch.errors import TrainingError
 from xsearch.training.batches import BatchPlan
 from xsearch.training.collect import collect
+from xsearch.training.coverage import COVERAGE_FILE, Coverage, load_coverage, save_coverage
+from xsearch.training.cut_stage import cut_start
 from xsearch.training.examples import load_examples, save_examples
 from xsearch.training.graft import graft
-from xsearch.training.prepared import Prepared, teacher_texts
-from xsearch.training.recipe import BaseKind, Recipe
+from xsearch.training.language_texts import text_languages
+from xsearch.training.prepared import NO_PROMPTS, Prepared, teacher_texts
+from xsearch.training.recipe import BaseKind, CutTable, Keep, Recipe
 from xsearch.training.selection import Example
 from xsearch.training.start import TOKENIZER_FILE, Start, load_start, read_tokenizer, save_start
-from xsearch.training.student import EmbeddingTable, Student, first_position, load_body
+from xsearch.training.student import EmbeddingTable, Student, check_body, first_position, load_body
 from xsearch.training.teacher import cached_vectors, teacher_encoder
 
 OnStage = Callable[[str], None]
@@ -34,6 +38,9 @@ OnCount = Callable[[str, int, int], None]
 EXAMPLES_FILE = "examples.jsonl.zst"
 FILTERS_FILE = "filters.json"
 PACKAGE_SCHEME = "package:"
+PREPARED_FOLDER = "prepared"
+# What the student's tokenizer and first embeddings depend on.
+START_TABLES = ("base", "data", "seed", "vocabulary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +51,19 @@ class Ready:
         student: with the weights it starts from.
         tokenizer: of the student.
         base: folder of the base model.
-        prepared: the examples as arrays.
+        prepared: the examples as arrays; None where nothing is trained.
         teacher: (m, dim) float16, memory-mapped; None without distillation.
+        prompts: behind which the student reads texts.
+        coverage: what a cut of the vocabulary did; None without one.
     """
 
     student: Student
     tokenizer: Tokenizer
     base: Path
-    prepared: Prepared
+    prepared: Prepared | None
     teacher: NDArray[np.float16] | None
+    prompts: Prompts = NO_PROMPTS
+    coverage: Coverage | None = None
 
 
 def make_ready(
@@ -74,28 +85,35 @@ def make_ready(
         PairError: a line of the data is malformed.
     """
     tell = on_stage or (lambda _: None)
-    work = folder / "prepared"
+    work = folder / PREPARED_FOLDER
     work.mkdir(parents=True, exist_ok=True)
     base = model_folder(recipe.base.model, recipe.folder)
     examples = _examples(recipe, work, tell)
     body, embeddings = _body(recipe, base)
-    tokenizer, embeddings = _start(recipe, base, embeddings, examples, work, tell)
-    fingerprint = recipe.fingerprint("data", "seed", "vocabulary", "base")
+    prompts = base_prompts(recipe, base)
+    begun = _start(recipe, _own_start(recipe, base, embeddings), examples, prompts, folder, tell)
+    tokenizer, pad = begun.tokenizer, pad_id(begun.tokenizer)
+    table = EmbeddingTable(torch.from_numpy(begun.embeddings).to(device), pad)
+    student = Student(body, table, _pooling(recipe, base))
+    found = load_coverage(folder / COVERAGE_FILE, recipe.fingerprint(*START_TABLES))
+    if recipe.optimizer.steps == 0:
+        if body is not None:
+            check_body(body, max_tokens=recipe.base.max_tokens, pad=pad)
+        return Ready(student, tokenizer, base, None, None, prompts, found)
+    fingerprint = recipe.fingerprint(*START_TABLES)
     prepared = Prepared.load(work / "arrays", fingerprint)
     if prepared is None:
         tell("cutting the texts")
-        prepared = Prepared.build(examples, tokenizer, recipe.base.max_tokens)
+        prepared = Prepared.build(examples, tokenizer, recipe.base.max_tokens, prompts=prompts)
         prepared.save(work / "arrays", fingerprint)
     batches = recipe.optimizer.steps * processes
     teacher = _teacher(recipe, examples, prepared, batches, work, device, tell, on_count)
-    pad = pad_id(tokenizer)
-    table = EmbeddingTable(torch.from_numpy(embeddings).to(device), pad)
-    return Ready(Student(body, table, _pooling(recipe, base)), tokenizer, base, prepared, teacher)
+    return Ready(student, tokenizer, base, prepared, teacher, prompts, found)
 
 
 def chosen_examples(recipe: Recipe, folder: Path) -> list[Example]:
     """The examples of a run whose first stage is done."""
-    return _examples(recipe, folder / "prepared", lambda _: None)
+    return _examples(recipe, folder / PREPARED_FOLDER, lambda _: None)
 
 
 def model_folder(name: str, start: Path) -> Path:
@@ -127,6 +145,34 @@ def model_folder(name: str, start: Path) -> Path:
     return folder
 
 
+def base_prompts(recipe: Recipe, base: Path) -> Prompts:
+    """The prompts that the base reads texts behind; none for a static encoder, and where the recipe wants none.
+
+    Raises:
+        TrainingError: the file that names them cannot be read.
+    """
+    if recipe.base.kind is BaseKind.STATIC or not recipe.base.prompts:
+        return NO_PROMPTS
+    path = base / "config_sentence_transformers.json"
+    configured: object = {}
+    if path.is_file():
+        try:
+            configured = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}
+        except (OSError, ValueError, AttributeError) as exc:
+            raise TrainingError(
+                f"{path} is damaged: {exc}",
+                "It names the prompts of the base model",
+                "Fetch the model again, or set base.prompts to false in the recipe",
+            ) from exc
+    if not isinstance(configured, dict) or not all(isinstance(text, str | None) for text in configured.values()):
+        raise TrainingError(
+            f"{path} has the prompts {configured!r}",
+            "A text for each name was expected",
+            "Correct the file, or set base.prompts to false in the recipe",
+        )
+    return find_prompts(recipe.base.model, configured)
+
+
 def pad_id(tokenizer: Tokenizer) -> int:
     """The id of the padding token."""
     for token in ("[PAD]", "<pad>"):
@@ -154,12 +200,20 @@ def _downloaded(name: str) -> Path:
 
 def _examples(recipe: Recipe, work: Path, tell: OnStage) -> list[Example]:
     path = work / EXAMPLES_FILE
+    table = recipe.vocabulary
+    patterns = table.texts if isinstance(table, CutTable) else ()
     fingerprint = recipe.fingerprint("data", "seed")
     found = load_examples(path, fingerprint)
     if found is not None:
         return found
     tell("reading and filtering the data")
-    collection = collect(recipe.data, recipe.folder, recipe.seed, on_file=lambda file: tell(f"reading {file.name}"))
+    collection = collect(
+        recipe.data,
+        recipe.folder,
+        recipe.seed,
+        others=text_languages(recipe.data, patterns, recipe.folder),
+        on_file=lambda file: tell(f"reading {file.name}"),
+    )
     (work / FILTERS_FILE).write_text(json.dumps(collection.report.to_dict(), indent=2), encoding="utf-8")
     save_examples(path, collection.examples, fingerprint)
     return collection.examples
@@ -200,10 +254,8 @@ def _positions(body: Any) -> float:
     return math.inf if positions is None else int(positions) - first_position(body)
 
 
-def _start(
-    recipe: Recipe, base: Path, embeddings: NDArray[np.float32], examples: list[Example], work: Path, tell: OnStage
-) -> tuple[Tokenizer, NDArray[np.float32]]:
-    """The student's tokenizer and first embeddings: the base's own, or grafted on it."""
+def _own_start(recipe: Recipe, base: Path, embeddings: NDArray[np.float32]) -> Start:
+    """The base's own tokenizer, which cuts nothing off and adds no padding, and its embeddings."""
     own = read_tokenizer(base)
     own.no_padding()
     own.no_truncation()
@@ -215,27 +267,39 @@ def _start(
             "Every token needs an embedding",
             "Put the model's own tokenizer beside its weights",
         )
-    if recipe.vocabulary is None:
-        return own, embeddings
-    folder = work / "start"
-    fingerprint = recipe.fingerprint("base", "data", "seed", "vocabulary")
+    return Start(own, embeddings)
+
+
+def _start(recipe: Recipe, base: Start, examples: list[Example], prompts: Prompts, run: Path, tell: OnStage) -> Start:
+    """The student's tokenizer and first embeddings: the base's own, a part of them, or new ones grafted on it."""
+    table = recipe.vocabulary
+    if table is None or (isinstance(table, CutTable) and table.keep is Keep.ALL):
+        return base
+    folder = run / PREPARED_FOLDER / "start"
+    fingerprint = recipe.fingerprint(*START_TABLES)
     found = load_start(folder, fingerprint)
     if found is None:
-        grown = graft(
-            own,
-            embeddings,
-            examples,
-            recipe.vocabulary,
-            recipe.data,
-            max_tokens=recipe.base.max_tokens,
-            seed=recipe.seed,
-            on_stage=tell,
-        )
-        save_start(folder, grown, fingerprint)
-        found = Start(grown.vocabulary.tokenizer, grown.embeddings)
+        if isinstance(table, CutTable):
+            found, lost = cut_start(recipe, table, base, examples, prompts, on_stage=tell)
+            save_coverage(run / COVERAGE_FILE, lost, fingerprint)
+            facts = {"kept": lost.pieces_after, "of": lost.pieces_before}
+        else:
+            grown = graft(
+                base.tokenizer,
+                base.embeddings,
+                examples,
+                table,
+                recipe.data,
+                max_tokens=recipe.base.max_tokens,
+                seed=recipe.seed,
+                on_stage=tell,
+            )
+            found = Start(grown.vocabulary.tokenizer, grown.embeddings)
+            facts = {"kept": len(grown.vocabulary.kept), "unaligned": grown.unaligned}
+        save_start(folder, found, fingerprint, facts)
     if recipe.base.kind is BaseKind.STATIC:
-        return _without_special(found.tokenizer), found.embeddings
-    return found.tokenizer, found.embeddings
+        return Start(_without_special(found.tokenizer), found.embeddings)
+    return found
 
 
 def _without_special(tokenizer: Tokenizer) -> Tokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from xsearch.errors import TrainingError
-from xsearch.training.graft import Graft
 
 TOKENIZER_FILE = "tokenizer.json"
 EMBEDDINGS_FILE = "embeddings.npy"
@@ -31,14 +31,13 @@ class Start:
     embeddings: NDArray[np.float32]
 
 
-def save_start(folder: Path, grown: Graft, fingerprint: str) -> None:
-    """Writes tokenizer and embeddings; the file that says whose they are comes last."""
+def save_start(folder: Path, start: Start, fingerprint: str, facts: Mapping[str, int]) -> None:
+    """Writes tokenizer and embeddings; the file that says whose they are, with some ``facts``, comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STATE_FILE).unlink(missing_ok=True)
-    np.save(folder / EMBEDDINGS_FILE, grown.embeddings, allow_pickle=False)
-    grown.vocabulary.tokenizer.save(str(folder / TOKENIZER_FILE))
-    facts = {"fingerprint": fingerprint, "kept": len(grown.vocabulary.kept), "unaligned": grown.unaligned}
-    (folder / STATE_FILE).write_text(json.dumps(facts), encoding="utf-8")
+    np.save(folder / EMBEDDINGS_FILE, start.embeddings, allow_pickle=False)
+    start.tokenizer.save(str(folder / TOKENIZER_FILE))
+    (folder / STATE_FILE).write_text(json.dumps({"fingerprint": fingerprint, **facts}), encoding="utf-8")
 
 
 def load_start(folder: Path, fingerprint: str) -> Start | None:

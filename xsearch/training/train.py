@@ -13,14 +13,17 @@ from pathlib import Path
 import torch
 
 from xsearch.encoder.load import load_encoder
-from xsearch.errors import EncoderError
+from xsearch.errors import EncoderError, TrainingError
 from xsearch.evaluation.run import RunOptions, evaluate
 from xsearch.evaluation.tasks import Split, load_mlqa
 from xsearch.training.card import write_card
+from xsearch.training.coverage import Coverage
 from xsearch.training.distributed import Processes, joined
 from xsearch.training.language_model import special_tokens
-from xsearch.training.recipe import Recipe
+from xsearch.training.language_texts import read_texts
+from xsearch.training.recipe import CutTable, Recipe
 from xsearch.training.release import Exported, Parity, write_package, write_student
+from xsearch.training.run_folder import last_step
 from xsearch.training.runlog import StepReport, log_lines, read_log
 from xsearch.training.selection import Example, Kind
 from xsearch.training.stages import Ready, chosen_examples, make_ready, pad_id
@@ -75,6 +78,7 @@ class Trained:
         float_parity: of the float32 graph with torch.
         peak_share: part of the matrix products' peak that the steps reached; 0 where there were none, and in a static
             encoder, which has no such products.
+        coverage: what a cut of the vocabulary did; None without one.
     """
 
     encoder: Path
@@ -84,6 +88,7 @@ class Trained:
     score: Score | None
     float_parity: Parity | None = None
     peak_share: float = 0.0
+    coverage: Coverage | None = None
 
 
 def train(recipe: Recipe, folder: Path, *, device: str = "cpu", callbacks: Callbacks | None = None) -> Trained:
@@ -134,6 +139,9 @@ class _Run:
     def steps(self) -> tuple[int, float]:
         """Trains to the last step; the step that the run went on from, and the share of the peak that it reached."""
         recipe, ready, told = self._recipe, self._ready, self._told
+        if ready.prepared is None:
+            self._refuse_trained()
+            return 0, 0.0
         modelled = max(recipe.loss.mlm, recipe.loss.tlm) > 0
         trainer = Trainer(
             ready.student,
@@ -177,7 +185,7 @@ class _Run:
 
     def finish(self, resumed_at: int, peak_share: float) -> Trained:
         """Writes the encoder, its ONNX graphs and their cards."""
-        recipe, folder, told = self._recipe, self._folder, self._told
+        recipe, folder, told, ready = self._recipe, self._folder, self._told, self._ready
         encoder = folder / ENCODER_FOLDER
         self._write(encoder)
         package: Path | None = folder / PACKAGE_FOLDER
@@ -198,7 +206,7 @@ class _Run:
                 told.on_stage(f"the encoder of step {self._best.step:,} was better; it lies in {folder / BEST_FOLDER}")
         counts = _counts(examples)
         for written in {encoder, package or encoder}:
-            write_card(recipe, written, counts, score, exported)
+            write_card(recipe, written, counts, score, exported, ready.coverage)
         return Trained(
             encoder,
             package,
@@ -207,7 +215,22 @@ class _Run:
             score,
             None if exported is None else exported.float32,
             peak_share,
+            ready.coverage,
         )
+
+    def _refuse_trained(self) -> None:
+        """A run without steps would write the base over what earlier steps made.
+
+        Raises:
+            TrainingError: the folder has checkpoints.
+        """
+        step = last_step(self._folder)
+        if step:
+            raise TrainingError(
+                f"optimizer.steps is 0, and {self._folder} holds a run that was trained to step {step:,}",
+                "A run without steps writes the base as it is",
+                "Give another --output, or --fresh to move the earlier run aside",
+            )
 
     def _measure(self, step: int) -> None:
         """Measures the encoder where it is due, and keeps it where it is the best so far."""
@@ -234,7 +257,8 @@ class _Run:
         return gemm_peak(self._processes.device, shapes, tokens=self._recipe.batches.tokens, dtype=dtype)
 
     def _write(self, folder: Path) -> None:
-        write_student(self._ready.student, self._ready.tokenizer, folder, max_tokens=self._recipe.base.max_tokens)
+        ready, max_tokens = self._ready, self._recipe.base.max_tokens
+        write_student(ready.student, ready.tokenizer, folder, max_tokens=max_tokens, prompts=ready.prompts)
 
     def _score(self, encoder: Path, step: int) -> Score:
         """MLQA dev of an encoder in a folder."""
@@ -267,8 +291,11 @@ def _append_score(path: Path, score: Score, *, best: bool) -> None:
 
 def _parity_texts(recipe: Recipe, examples: Sequence[Example]) -> list[str]:
     """Texts of all languages and kinds, the same for the same recipe."""
-    chosen = random.Random(f"{recipe.seed} parity").sample(examples, min(len(examples), PARITY_TEXTS))
-    return [example.text for example in chosen]
+    texts = [example.text for example in examples]
+    if not texts and isinstance(recipe.vocabulary, CutTable):  # which may have counted plain text alone
+        more = read_texts(recipe.data, recipe.vocabulary.texts, recipe.folder)
+        texts = [text for lang in sorted(more) for text in more[lang]]
+    return random.Random(f"{recipe.seed} parity").sample(texts, min(len(texts), PARITY_TEXTS))
 
 
 def _counts(examples: Sequence[Example]) -> Counter[tuple[str, str]]:
