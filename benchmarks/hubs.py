@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from demo_corpus import crossing_questions, demo_index
+from demo_corpus import crossing_questions, demo_index, demo_texts
 from record import write_result
 
 from xsearch import Document, Index, SearchOptions
@@ -72,17 +73,20 @@ def tiny_documents() -> list[Document]:
 
 
 def tiny_hits(index: Index, mode: str) -> dict[str, Any]:
-    """How many questions and words have a tiny file among their first hits, and which files those were."""
-    queries = [question.text for question in crossing_questions()]
+    """How many questions and words have a tiny file among their first hits, which, and what is right all the same."""
+    questions, texts = crossing_questions(), demo_texts()
     counts: dict[str, Any] = {}
-    which: dict[str, int] = {}
-    for name, asked in (("questions", queries), ("words", list(WORDS))):
-        found = [tiny_among(first) for first in _first_hits(index, mode, asked)]
-        counts[name] = sum(bool(texts) for texts in found)
-        for texts in found:
-            for text in texts:
-                which[text] = which.get(text, 0) + 1
-    return {**counts, "files": dict(sorted(which.items(), key=lambda item: -item[1]))}
+    which: Counter[str] = Counter()
+    first_hits = _first_hits(index, mode, [question.text for question in questions])
+    for name, hits in (("questions", first_hits), ("words", _first_hits(index, mode, list(WORDS)))):
+        found = [tiny_among(first) for first in hits]
+        counts[name] = sum(map(bool, found))
+        which.update(text for among in found for text in among)
+    counts["questions_right"] = sum(
+        bool(first) and first[0] in texts and texts[first[0]].topic == question.topic
+        for question, first in zip(questions, first_hits, strict=True)
+    )
+    return {**counts, "files": dict(which.most_common())}
 
 
 def tiny_among(doc_ids: Sequence[str]) -> list[str]:

@@ -213,8 +213,8 @@ def sib200(split: str, **given: Any) -> None:
     """SIB-200 as a bitext: each sentence's translation among all of them, in 204 languages, into and from English.
 
     Accuracy of the nearest neighbour by cosine, in both directions and on average; its median over the languages and
-    the ten worst. Beside it what the tokenizer makes of each language: the share of characters that the vocabulary lacks,
-    and tokens per character.
+    the ten worst. Beside it what the tokenizer makes of each language: the share of characters that the vocabulary
+    lacks, and tokens per character.
     The data is sib-200.zip or the folder data/annotated of https://github.com/dadelani/sib-200.
 
     \b
