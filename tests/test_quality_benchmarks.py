@@ -146,6 +146,15 @@ def test_means_over_questions_and_over_pairs(script: ModuleType) -> None:
     }
 
 
+@pytest.mark.parametrize("script", ["languages"], indirect=True)
+def test_parts_of_the_same_encoder_are_kept(script: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "languages.json"
+    assert script.kept(path, "d1") == {}
+    tatoeba, pool = {"encoder": {"digest": "d1"}, "mean": 0.4}, {"encoder": {"digest": "d0"}, "mean": 0.3}
+    path.write_text(json.dumps({"encoder": "x", "tatoeba": tatoeba, "lareqa": pool, "environment": {}}))
+    assert script.kept(path, "d1") == {"tatoeba": tatoeba}
+
+
 @pytest.mark.parametrize("script", ["encoding"], indirect=True)
 def test_rates_by_passage_and_by_token(script: ModuleType) -> None:
     alone = script.passage_numbers([(2.0, 0.0), (4.0, 0.0), (5.0, 0.0)], passages=100, tokens=17250)
