@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 MODEL = Path("xsearch", "encoder", "mini", "model.onnx")
 BUILTIN = "builtin (int8)"
+# Features of processors that do nothing for products of small numbers.
+COMMON = frozenset({"AVX2", "AVX512"})
 # What the marks of the README and of the model card stand around.
 Block = Callable[["Numbers"], str]
 
@@ -92,13 +94,7 @@ def speed(numbers: Numbers) -> str:
     """A list of what was timed and weighed, each with the machine it was on."""
     items: list[str] = []
     if encoding := numbers["encoding"]:
-        passages, ratio = encoding["builtin_passages_per_s"], encoding["ratio"]
-        items.append(
-            f"Encoding: {passages['median']:.0f} passages a second, {_spread(ratio, 2)} times as many as "
-            f"sentence-transformers (torch, float32) with the same weights; one query takes "
-            f"{encoding['builtin_query_ms']['median']:.1f} ms, there {encoding['torch_query_ms']['median']:.1f} ms"
-            f"{_machine(encoding)}."
-        )
+        items.append(_encoding(encoding))
     if start := numbers["cold_start"]:
         items.append(
             f"From a cold start: `xsearch --help` {start['help']['median_s']:.2f} s, `xsearch search` on the demo "
@@ -112,6 +108,26 @@ def speed(numbers: Numbers) -> str:
             f"much){_machine(memory)}."
         )
     return "\n".join(f"- {item}" for item in items)
+
+
+def _encoding(found: dict[str, Any]) -> str:
+    """Passages with their length, tokens, and one query; beside the reference as far as that was measured."""
+    text = f"Encoding: {found['builtin_passages_per_s']['median']:.0f} passages a second"
+    if "tokens_per_passage" in found:
+        rate = found["builtin_tokens_per_s"]["median"]
+        text += f" of {found['tokens_per_passage']:.0f} tokens on average ({rate:,.0f} tokens a second)"
+    if "ratio" in found:
+        ratio = _spread(found["ratio"], 2)
+        text += f", {ratio} times as many as sentence-transformers (torch, float32) with the same weights"
+    query = f"one query takes {found['builtin_query_ms']['median']:.1f} ms"
+    if "torch_query_ms" in found:
+        query += f", there {found['torch_query_ms']['median']:.1f} ms"
+    if "builtin_sentence_ms" in found:
+        query += (
+            f" (medians of {found['builtin_query_ms']['queries']} questions; a whole sentence "
+            f"{found['builtin_sentence_ms']['median']:.1f} ms)"
+        )
+    return f"{text}; {query}{_machine(found, features=True)}."
 
 
 def store(numbers: Numbers) -> str:
@@ -190,24 +206,86 @@ def _whole(sizes: dict[str, Any]) -> list[str]:
 
 
 def pool(numbers: Numbers) -> str:
-    """One line on the pool of all languages and one on Tatoeba's pairs."""
+    """The table of pools of all languages, and a line on finding translations."""
     found = numbers["languages"]
-    if not found:
-        return ""
-    tatoeba = found["tatoeba"]
-    xtreme = tatoeba["xtreme36"]
-    return (
-        f"One pool of sentences in all seven languages (LAReQA's MLQA-R): mean average precision "
-        f"{found['lareqa']['mean']:.3f}. Finding the translation of a sentence (Tatoeba, the {xtreme['languages']} "
-        f"languages of XTREME): {_points(xtreme['accuracy'])}% right."
-    )
+    rows = [
+        _pool_row(name, found[key])
+        for key, name in (("lareqa", "sentences, MLQA-R"), ("mlqa_pool", "contexts, MLQA dev"))
+        if key in found
+    ]
+    lines: list[str] = []
+    if rows:
+        lines = [
+            "| one pool of seven languages | mAP | right first | must cross, right first | first hit in the question's "
+            "language (of the right ones) |",
+            "|---|---:|---:|---:|---:|",
+            *rows,
+        ]
+    translations = _translations(found)
+    if translations:
+        lines += ["", translations] if lines else [translations]
+    return "\n".join(lines)
+
+
+def _pool_row(name: str, found: dict[str, Any]) -> str:
+    mean = found["mean"]
+    cells = [f"{sum(found['documents'].values()):,} {name}", f"{mean['map']:.3f}"]
+    cells += [f"{_points(mean[measure])}%" for measure in ("right_first", "must_cross")]
+    cells.append(f"{_points(mean['first_own'])}% ({_points(mean['relevant_own'])}%)")
+    return f"| {' | '.join(cells)} |"
+
+
+def _translations(found: dict[str, Any]) -> str:
+    """What Tatoeba and SIB-200 say of finding the translation of a sentence."""
+    parts = []
+    if "tatoeba" in found:
+        xtreme = found["tatoeba"]["xtreme36"]
+        parts.append(f"{_points(xtreme['accuracy'])}% (Tatoeba, the {xtreme['languages']} languages of XTREME)")
+    if "sib200" in found:
+        sib = found["sib200"]
+        parts.append(
+            f"{_points(sib['median'])}% in the median of {sib['mean']['languages']} languages, among "
+            f"{sib['candidates']:,} sentences (SIB-200)"
+        )
+    return f"Finding the translation of a sentence, right: {'; '.join(parts)}." if parts else ""
+
+
+def crossing(numbers: Numbers) -> str:
+    """What the demo's questions find, which sentence is marked, and what tiny files do."""
+    lines = []
+    if demo := numbers["demo"]:
+        modes = demo["modes"]
+        right = ", ".join(
+            f"{modes[mode]['questions_right']} with `--mode {mode}`" for mode in ("dense", "lexical", "hybrid")
+        )
+        lines.append(
+            f"- The demo's {demo['questions']} questions, whose topic no text in their language is about: the first "
+            f"hit is right for {right}. Of its {demo['titles']} titles {modes['dense']['titles_right']} find a text on "
+            f"their topic first among the other languages (dense)."
+        )
+    if sentences := numbers["sentences"]:
+        counts = sentences["questions"]
+        lines.append(
+            f"- The sentence marked in a passage is the one that answers for {_points(sentences['mono'])}% of "
+            f"{counts['mono']:,} questions in the passage's language and {_points(sentences['cross'])}% of "
+            f"{counts['cross']:,} in another (MLQA-R)."
+        )
+    if hubs := numbers["hubs"]:
+        dense = hubs["tiny"]["dense"]
+        lines.append(
+            f"- Hubs: {len(hubs['tiny_files'])} files of a word or two beside the demo come among the first "
+            f"{hubs['first']} hits of {dense['questions']} of its {hubs['questions']} questions and {dense['words']} "
+            f"of {hubs['words']} single words (dense); over MLQA-R the skewness of how often a sentence is among the "
+            f"{hubs['mlqa_r']['k']} nearest is {hubs['mlqa_r']['skewness']:.1f}."
+        )
+    return "\n".join(lines)
 
 
 def tatoeba(numbers: Numbers) -> str:
     """Accuracy on Tatoeba's test pairs for each language that the encoder was trained on, most accurate first."""
     found = numbers["languages"]
     trained = numbers["training"].get("examples", {}).get("by_language", {})
-    if not found or not trained:
+    if "tatoeba" not in found or not trained:
         return ""
     rows = {pair.split("-")[0]: scores["accuracy"] for pair, scores in found["tatoeba"]["pairs"].items()}
     known = {code: accuracy for code, accuracy in rows.items() if canonical_tag(code) in trained}
@@ -250,7 +328,14 @@ def training(numbers: Numbers) -> str:
 
 
 PAGES: dict[Path, dict[str, Block]] = {
-    Path("README.md"): {"mlqa": encoders, "pool": pool, "modes": modes, "speed": speed, "store": store},
+    Path("README.md"): {
+        "mlqa": encoders,
+        "pool": pool,
+        "crossing": crossing,
+        "modes": modes,
+        "speed": speed,
+        "store": store,
+    },
     MODEL.with_name("README.md"): {
         "mlqa": matrix,
         "pool": pool,
@@ -305,8 +390,13 @@ def _spread(values: dict[str, float], digits: int) -> str:
     return f"{values['median']:.{digits}f} ({values['min']:.{digits}f} to {values['max']:.{digits}f})"
 
 
-def _machine(numbers: dict[str, Any]) -> str:
-    return f" ({numbers['environment']['machine']})"
+def _machine(numbers: dict[str, Any], *, features: bool = False) -> str:
+    """The machine, and if asked for what it has for products of small numbers, where that was noted."""
+    environment = numbers["environment"]
+    if not features or "features" not in environment:
+        return f" ({environment['machine']})"
+    small = [name for name in environment["features"] if name not in COMMON] or ["no VNNI"]
+    return f" ({environment['machine']}; {', '.join(small)})"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ def results(tmp_path: Path) -> Path:
     mlqa = {"mono": 0.61234, "cross": 0.505, "mono_ci": [0.6, 0.62], "cross_ci": [0.4999, 0.5101], "pairs": pairs}
     machine = {"environment": {"machine": "Abacus 3, 2 cores"}}
     spread = {"min": 1.0, "median": 2.346, "max": 3.0}
+    pooled = {
+        "map": 0.31234, "right_first": 0.46, "must_cross": 0.3641, "first_own": 0.4366, "relevant_own": 0.2719,
+    }  # fmt: skip
     files: dict[str, dict[str, Any]] = {
         "mlqa": {"encoders": {"builtin (int8)": mlqa, "other": {**mlqa, "mb": 90.6, "mono": 0.5}}, **machine},
         "encoding": {
@@ -50,7 +53,26 @@ def results(tmp_path: Path) -> Path:
                 "xtreme36": {"accuracy": 0.6789, "languages": 36},
                 "pairs": {"cmn-eng": {"accuracy": 0.9}, "deu-eng": {"accuracy": 0.95}, "kat-eng": {"accuracy": 0.02}},
             },
-            "lareqa": {"mean": 0.31234},
+            "lareqa": {"mean": pooled, "documents": {"de": 1000, "en": 2345}},
+            "mlqa_pool": {"mean": {**pooled, "map": 0.4}, "documents": {"de": 70, "en": 80}},
+            "sib200": {"mean": {"accuracy": 0.5, "languages": 204}, "median": 0.4567, "candidates": 1004},
+        },
+        "demo": {
+            "questions": 67,
+            "titles": 90,
+            "modes": {
+                mode: {"questions_right": right, "titles_right": right + 1}
+                for mode, right in (("dense", 41), ("lexical", 4), ("hybrid", 27))
+            },
+        },
+        "sentences": {"questions": {"mono": 4199, "cross": 11548}, "mono": 0.7412, "cross": 0.5698},
+        "hubs": {
+            "questions": 67,
+            "words": 10,
+            "first": 3,
+            "tiny_files": ["ok", "TODO"],
+            "tiny": {"dense": {"questions": 1, "words": 8}},
+            "mlqa_r": {"k": 10, "skewness": 3.4567},
         },
         "training": {
             "steps": 6500,
@@ -138,10 +160,25 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
         "- Memory while indexing: 400 MiB at most for 720 documents, 420 MiB for 7,200 (1.05 times as much) "
         "(Abacus 3, 2 cores).",
     ]
-    assert readme.pool(numbers) == (
-        "One pool of sentences in all seven languages (LAReQA's MLQA-R): mean average precision 0.312. Finding the "
-        "translation of a sentence (Tatoeba, the 36 languages of XTREME): 67.9% right."
-    )
+    assert readme.pool(numbers).splitlines() == [
+        "| one pool of seven languages | mAP | right first | must cross, right first | first hit in the question's "
+        "language (of the right ones) |",
+        "|---|---:|---:|---:|---:|",
+        "| 3,345 sentences, MLQA-R | 0.312 | 46.0% | 36.4% | 43.7% (27.2%) |",
+        "| 150 contexts, MLQA dev | 0.400 | 46.0% | 36.4% | 43.7% (27.2%) |",
+        "",
+        "Finding the translation of a sentence, right: 67.9% (Tatoeba, the 36 languages of XTREME); 45.7% in the "
+        "median of 204 languages, among 1,004 sentences (SIB-200).",
+    ]
+    assert readme.crossing(numbers).splitlines() == [
+        "- The demo's 67 questions, whose topic no text in their language is about: the first hit is right for 41 with "
+        "`--mode dense`, 4 with `--mode lexical`, 27 with `--mode hybrid`. Of its 90 titles 42 find a text on their "
+        "topic first among the other languages (dense).",
+        "- The sentence marked in a passage is the one that answers for 74.1% of 4,199 questions in the passage's "
+        "language and 57.0% of 11,548 in another (MLQA-R).",
+        "- Hubs: 2 files of a word or two beside the demo come among the first 3 hits of 1 of its 67 questions and 8 "
+        "of 10 single words (dense); over MLQA-R the skewness of how often a sentence is among the 10 nearest is 3.5.",
+    ]
     assert readme.tatoeba(numbers) == (
         "Tatoeba, % of sentences that are nearest to their translation, both directions: de 95.0, zh 90.0; the other "
         "1 languages of the set 2.0 on average."
@@ -168,6 +205,47 @@ def test_blocks_of_made_up_results(readme: ModuleType, results: Path) -> None:
     ]
     assert readme.ablation(numbers).splitlines()[2:] == ["| whole recipe | 50.0 | 40.0 |"]
     assert readme.modes(numbers).splitlines()[2:] == ["| dense | 50.0 | 40.0 |", "| hybrid | 75.0 | 53.5 |"]
+
+
+def test_encoding_with_what_was_measured(readme: ModuleType, results: Path) -> None:
+    spread = {"min": 1.0, "median": 2.346, "max": 3.0}
+    found: dict[str, Any] = {
+        "tokens_per_passage": 172.4,
+        "builtin_passages_per_s": {**spread, "median": 101.9},
+        "builtin_tokens_per_s": {**spread, "median": 17567.8},
+        "builtin_query_ms": {**spread, "queries": 500},
+        "builtin_sentence_ms": {**spread, "median": 4.56},
+        "environment": {"machine": "Abacus 3, 2 cores", "features": ["AVX2", "AVX512", "AVX512-VNNI"]},
+    }
+    path = results / "encoding.json"
+    path.write_text(json.dumps(found))
+    numbers = readme.Numbers(results, ROOT)
+    assert readme.speed(numbers).splitlines()[0] == (
+        "- Encoding: 102 passages a second of 172 tokens on average (17,568 tokens a second); one query takes 2.3 ms "
+        "(medians of 500 questions; a whole sentence 4.6 ms) (Abacus 3, 2 cores; AVX512-VNNI)."
+    )
+    beside = {"ratio": spread, "torch_query_ms": {**spread, "median": 9.87}}
+    plain = {"environment": {"machine": "Abacus 3, 2 cores", "features": ["AVX2"]}}
+    path.write_text(json.dumps({**found, **beside, **plain}))
+    assert readme.speed(numbers).splitlines()[0] == (
+        "- Encoding: 102 passages a second of 172 tokens on average (17,568 tokens a second), 2.35 (1.00 to 3.00) "
+        "times as many as sentence-transformers (torch, float32) with the same weights; one query takes 2.3 ms, there "
+        "9.9 ms (medians of 500 questions; a whole sentence 4.6 ms) (Abacus 3, 2 cores; no VNNI)."
+    )
+
+
+def test_a_pool_alone(readme: ModuleType, results: Path) -> None:
+    path = results / "languages.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({"mlqa_pool": whole["mlqa_pool"]}))
+    numbers = readme.Numbers(results, ROOT)
+    assert len(readme.pool(numbers).splitlines()) == 3
+    assert readme.tatoeba(numbers) == ""
+    path.write_text(json.dumps({"sib200": whole["sib200"]}))
+    assert readme.pool(numbers) == (
+        "Finding the translation of a sentence, right: 45.7% in the median of 204 languages, among 1,004 sentences "
+        "(SIB-200)."
+    )
 
 
 @pytest.mark.parametrize("before", ["<!-- speed -->", "<!-- speed -->old\nnumbers<!-- /speed -->"])

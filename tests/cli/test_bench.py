@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -165,7 +166,7 @@ def test_errors_of_ours_reach_the_entry_point(run: Run, data: Path, tmp_path: Pa
     assert "--split dev" in str(refusal(run("mlqa", "--data", data, "--split", "test")))
 
 
-@pytest.mark.parametrize("command", ["mlqa", "xquad", "lareqa"])
+@pytest.mark.parametrize("command", ["mlqa", "mlqa-pool", "xquad", "lareqa", "sib200", "tatoeba"])
 def test_help_has_examples(run: Run, command: str) -> None:
     assert f"  xsearch bench {command} --data" in run(command, "--help").stdout
 
@@ -206,3 +207,52 @@ def test_tatoeba_against_a_baseline(run: Run, sentences: Path, tmp_path: Path, d
     assert "Against noisy: accuracy × 100" in result.stdout
     assert "is of Tatoeba test" in str(refusal(run("mlqa", "--data", data, "--baseline", before)))
     assert run("tatoeba", "--data", sentences, "--plot", "x.png").exit_code == 2
+
+
+def test_mlqa_in_one_pool(run: Run, data: Path, tmp_path: Path, asked: list[tuple[str, str]]) -> None:
+    result = run("mlqa-pool", "--data", data, "--device", "cuda:1")
+    assert result.exit_code == 0, result.output
+    assert asked == [("builtin", "cuda:1")]
+    assert "MLQAPool (dev), builtin" in result.stdout
+    assert "in one pool of 8 documents in de, en" in result.stdout
+    assert "must cross, right first 100.0 [100.0, 100.0]" in result.stdout
+    assert result.stderr == "1 texts are longer than 8 tokens and were cut\n"
+    before = tmp_path / "before.json"
+    arguments = ("mlqa-pool", "--data", data, "--bootstrap", "0")
+    assert run(*arguments, "--encoder", "noisy", "--per-query", "-o", before).exit_code == 0
+    report = json.loads(run(*arguments, "--baseline", before, "--json").stdout)
+    assert (report["mean"]["map"], report["mean"]["must_cross"]) == (1.0, 1.0)
+    assert report["comparison"]["mean"]["mean"] == pytest.approx(
+        1 - json.loads(before.read_text())["mean"]["map"], abs=2e-5
+    )
+    assert "no data in fr" in str(refusal(run("mlqa-pool", "--data", data, "--langs", "fr")))
+
+
+@pytest.fixture
+def flores(tmp_path: Path) -> Path:
+    archive = tmp_path / "sib-200.zip"
+    with zipfile.ZipFile(archive, "w") as written:
+        for code, texts in (("eng_Latn", ("a cat", "a dog")), ("arb_Arab", ("cat", "cat cat dog"))):
+            for part, numbers in (("train", (1,)), ("dev", ()), ("test", (0,))):
+                lines = "".join(f"{number}\tsports\t{texts[number]}\n" for number in numbers)
+                written.writestr(f"{code}/{part}.tsv", f"index_id\tcategory\ttext\n{lines}")
+    return archive
+
+
+def test_sib200(run: Run, flores: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    result = run("sib200", "--data", flores, "--per-query", "-o", before)
+    assert result.exit_code == 0, result.output
+    assert "SIB-200 (all), builtin" in result.stdout
+    assert "nearest neighbour among 2 sentences" in result.stdout
+    # Into English both are cats; from English each finds its own. 4 words of 13 letters.
+    assert re.search(r"ar +. Arabic +. +75\.0 +. +50\.0 +. +100\.0 +. +0\.0 +. +0\.33", result.stdout)
+    assert "mean 75.0" in result.stdout
+    assert "worst: ar 75.0" in result.stdout
+    again = run("sib200", "--data", flores, "--baseline", before, "--json", "--langs", "ar")
+    assert json.loads(again.stdout)["comparison"]["mean"]["mean"] == 0.0
+    test = json.loads(run("sib200", "--data", flores, "--split", "test", "--json").stdout)
+    assert (test["candidates"], test["mean"]["accuracy"]) == (1, 1.0)
+    wrong = run("sib200", "--data", flores, "--split", "test", "--baseline", before)
+    assert "is of SIB-200 all, and this run is of SIB-200 test" in str(refusal(wrong))
+    assert run("sib200", "--data", flores, "--split", "validation").exit_code == 2

@@ -42,6 +42,9 @@ class FakeEncoder:
     def token_offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         return [[(0, len(word)) for word in text.split()] for text in texts]
 
+    def unknown_characters(self, texts: Sequence[str]) -> list[int]:
+        return [text.count("☃") for text in texts]
+
     @property
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(self.name, "w", "t", "mean", "", "", self.max_tokens, self.dim, "float32")

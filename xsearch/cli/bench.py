@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xsearch.encoder.protocol import Encoder
     from xsearch.evaluation.report import Baseline
     from xsearch.evaluation.results import Comparison
-    from xsearch.evaluation.run import OnProgress, RunOptions
+    from xsearch.evaluation.run import Comparable, OnProgress, RunOptions
     from xsearch.evaluation.tasks import Task
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -166,6 +166,77 @@ def lareqa(context: bool, **given: Any) -> None:
     _run(options, lambda: load_lareqa(options.data, langs=options.languages, with_context=context))
 
 
+@bench.command("mlqa-pool")
+@click.option("--split", type=click.Choice(["dev", "test"]), default="dev", show_default=True, help="Tune on dev only.")
+@_shared_options
+def mlqa_pool(split: str, **given: Any) -> None:
+    """MLQA in one pool: questions of each language against the contexts of all seven; mean average precision.
+
+    A context and its translations are relevant. Beside mAP: the share of questions whose first hit is right, the same
+    with the contexts in the question's own language taken away, and how many first hits are in that language beside how
+    many of the right ones are.
+    The data is MLQA_V1.zip (https://github.com/facebookresearch/MLQA), or a folder with any of its files.
+
+    \b
+    Examples:
+      xsearch bench mlqa-pool --data MLQA_V1.zip
+      xsearch bench mlqa-pool --data MLQA_V1.zip --encoder ./mine --per-query -o mine.json
+    """
+    from xsearch.evaluation.mlqa_pool import load_mlqa_pool
+    from xsearch.evaluation.pool import evaluate_pool
+    from xsearch.evaluation.pool_results import render_pool
+    from xsearch.evaluation.tasks import Split
+
+    options = _Options(**given)
+    _check(options)
+    task = load_mlqa_pool(options.data, split=Split(split), langs=options.languages)
+    baseline = _baseline(options, task=task.name, split=task.split, pairs=[subset.key for subset in task.subsets])
+    encoder, settings = _encoder(options)
+    with _progress(options) as on_progress:
+        result = evaluate_pool(task, encoder, options=settings, on_progress=on_progress)
+    comparison = _comparison(result, baseline, seed=options.seed)
+    if result.cut and not options.quiet:
+        click.echo(f"{result.cut} texts are longer than {encoder.max_tokens} tokens and were cut", err=True)
+    _write(options, result.to_dict(per_query=options.per_query), comparison, render_pool(result, comparison))
+
+
+@bench.command()
+@click.option(
+    "--split",
+    type=click.Choice(["all", "train", "dev", "test"]),
+    default="all",
+    show_default=True,
+    help="Which rows; the translation is looked for among as many (1,004, 701, 99, 204).",
+)
+@_shared_options
+def sib200(split: str, **given: Any) -> None:
+    """SIB-200 as a bitext: each sentence's translation among all of them, in 204 languages, into and from English.
+
+    Accuracy of the nearest neighbour by cosine, in both directions and on average; its median over the languages and
+    the ten worst. Beside it what the tokenizer makes of each language: the share of characters that the vocabulary
+    lacks, and tokens per character.
+    The data is sib-200.zip or the folder data/annotated of https://github.com/dadelani/sib-200.
+
+    \b
+    Examples:
+      xsearch bench sib200 --data sib-200.zip
+      xsearch bench sib200 --data sib-200.zip --split test --langs de,arb_Arab,sw --encoder ./mine
+    """
+    from xsearch.evaluation.sib200 import Sib200Split, evaluate_sib200, load_sib200
+    from xsearch.evaluation.sib200_results import ENGLISH, NAME, pair_key, render_sib200
+
+    options = _Options(**given)
+    _check(options)
+    sentences = load_sib200(options.data, split=Sib200Split(split), langs=options.languages)
+    pairs = [pair_key(code) for code in sentences.texts if code != ENGLISH]
+    baseline = _baseline(options, task=NAME, split=split, pairs=pairs)
+    encoder, settings = _encoder(options)
+    with _progress(options) as on_progress:
+        result = evaluate_sib200(sentences, encoder, options=settings, on_progress=on_progress)
+    comparison = _comparison(result, baseline, seed=options.seed)
+    _write(options, result.to_dict(per_query=options.per_query), comparison, render_sib200(result, comparison))
+
+
 @bench.command()
 @_shared_options
 def tatoeba(**given: Any) -> None:
@@ -203,7 +274,7 @@ def tatoeba(**given: Any) -> None:
 
 def _run(options: _Options, load_task: Callable[[], Task]) -> None:
     from xsearch.evaluation import heatmap, report
-    from xsearch.evaluation.run import compare_runs, evaluate
+    from xsearch.evaluation.run import evaluate
 
     _check(options)
     if options.plot is not None:
@@ -213,11 +284,7 @@ def _run(options: _Options, load_task: Callable[[], Task]) -> None:
     encoder, settings = _encoder(options)
     with _progress(options) as on_progress:
         result = evaluate(task, encoder, options=settings, on_progress=on_progress)
-    comparison = None
-    if baseline is not None:
-        comparison = compare_runs(
-            result, baseline.per_query, baseline=baseline.encoder, samples=_COMPARED, seed=options.seed
-        )
+    comparison = _comparison(result, baseline, seed=options.seed)
     if not options.quiet:
         for note in report.truncation_notes(result):
             click.echo(note, err=True)
@@ -241,6 +308,14 @@ def _baseline(options: _Options, *, task: str, split: str, pairs: Sequence[str])
     baseline = report.read_baseline(options.baseline)
     report.check_comparable(baseline, task=task, split=split, pairs=pairs)
     return baseline
+
+
+def _comparison(result: Comparable, baseline: Baseline | None, *, seed: int) -> Comparison | None:
+    from xsearch.evaluation.run import compare_runs
+
+    if baseline is None:
+        return None
+    return compare_runs(result, baseline.per_query, baseline=baseline.encoder, samples=_COMPARED, seed=seed)
 
 
 def _encoder(options: _Options) -> tuple[Encoder, RunOptions]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from xsearch.errors import EvaluationError
@@ -24,7 +24,7 @@ class DataFile:
     """One file of a data set.
 
     Attributes:
-        name: its name without folders.
+        name: its name, with the folders above it that it was asked for by.
         place: where it lies, for messages.
         read: gives the bytes.
     """
@@ -60,18 +60,21 @@ class DataFile:
         return stripped
 
 
-def find_files(data: Path, pattern: re.Pattern[str]) -> dict[str, DataFile]:
+def find_files(data: Path, pattern: re.Pattern[str], *, folders: int = 0) -> dict[str, DataFile]:
     """The files whose whole name matches, in a folder (searched recursively) or a zip archive, by name.
 
     Nothing is unpacked to disk: the members of an archive are read in memory, whatever paths they claim.
+
+    Args:
+        folders: how many of the folders above a file belong to its name: with 1, ``eng_Latn/dev.tsv``.
 
     Raises:
         EvaluationError: there is no such folder or archive, the archive is damaged, or a file is there twice.
     """
     if data.is_dir():
-        return _by_name(_in_folder(data), data, pattern)
+        return _by_name(_in_folder(data, folders), data, pattern)
     if data.is_file():
-        return _by_name(_in_zip(data), data, pattern)
+        return _by_name(_in_zip(data, folders), data, pattern)
     raise EvaluationError(
         f"{data} is not there", "--data takes a folder or a zip archive", "Check the path, or download the data set"
     )
@@ -82,26 +85,30 @@ def zips_in(data: Path) -> list[Path]:
     return sorted(data.glob("*.zip")) if data.is_dir() else []
 
 
-def _in_folder(folder: Path) -> Iterator[DataFile]:
+def _in_folder(folder: Path, folders: int) -> Iterator[DataFile]:
     # os.walk follows no links to folders, so a loop of links cannot hang it.
-    for base, folders, names in os.walk(folder):
-        folders.sort()
+    for base, inner, names in os.walk(folder):
+        inner.sort()
         for name in sorted(names):
             path = Path(base) / name
-            yield DataFile(name, str(path), partial(_read_path, path))
+            yield DataFile(_name(path, folders), str(path), partial(_read_path, path))
 
 
-def _in_zip(archive: Path) -> Iterator[DataFile]:
+def _in_zip(archive: Path, folders: int) -> Iterator[DataFile]:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
     except (zipfile.BadZipFile, OSError) as exc:
         raise _bad(str(archive), f"is not a zip archive that can be read ({exc})") from exc
     for member in members:
-        name = PurePosixPath(member.filename).name
+        name = _name(PurePosixPath(member.filename), folders)
         if not member.is_dir():
             place = f"{archive}!{member.filename}"
             yield DataFile(name, place, partial(_read_member, archive, member, place))
+
+
+def _name(path: PurePath, folders: int) -> str:
+    return "/".join(path.parts[-1 - folders :])
 
 
 def _by_name(files: Iterator[DataFile], data: Path, pattern: re.Pattern[str]) -> dict[str, DataFile]:

@@ -37,10 +37,12 @@ def load_lareqa(data: Path, *, langs: Collection[str] = (), with_context: bool =
         raise nothing_found(data, "XX.json", "the folder mlqa-r or xquad-r of LAReQA")
     wanted = sorted(wanted_langs(langs, files.keys()))
     documents: list[str] = []
+    document_langs: list[str] = []
     questions: dict[str, dict[str, str]] = {}
     relevant: dict[str, set[int]] = {}
     for lang in wanted:
         questions[lang] = _read(files[lang], documents, relevant, with_context=with_context)
+        document_langs += [lang] * (len(documents) - len(document_langs))
     ids = tuple(f"C{i}" for i in range(len(documents)))
     subsets = tuple(
         Subset(
@@ -52,6 +54,7 @@ def load_lareqa(data: Path, *, langs: Collection[str] = (), with_context: bool =
             queries=tuple(asked.values()),
             question_ids=tuple(asked),
             relevant=tuple(frozenset(relevant[question_id]) for question_id in asked),
+            document_langs=tuple(document_langs),
         )
         for lang, asked in questions.items()
         if asked

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,8 +119,21 @@ def evaluate(
     )
 
 
+class Comparable(Protocol):
+    """A result that a later one can be compared with, query by query."""
+
+    @property
+    def metric(self) -> str:
+        """What ``per_query`` gives."""
+        ...
+
+    def per_query(self) -> dict[str, Scores]:
+        """The metric of every query, by pair key."""
+        ...
+
+
 def compare_runs(
-    ours: TaskResult, theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
+    ours: Comparable, theirs: Mapping[str, Scores], *, baseline: Mapping[str, Any], samples: int, seed: int
 ) -> Comparison:
     """The paired comparison of a run with a baseline, by pair and for the means, over the pairs of the run.
 

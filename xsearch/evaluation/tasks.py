@@ -42,6 +42,7 @@ class Subset:
         query_ids, queries: the queries, likewise.
         question_ids: the data set's own id of each query, the same for its translations in other subsets.
         relevant: for each query the positions of its relevant documents in ``documents``.
+        document_langs: language of each document, where the corpus mixes them; else empty.
     """
 
     doc_lang: str
@@ -52,6 +53,7 @@ class Subset:
     queries: tuple[str, ...]
     question_ids: tuple[str, ...]
     relevant: tuple[frozenset[int], ...]
+    document_langs: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -88,6 +90,28 @@ def load_mlqa(data: Path, *, split: Split = Split.DEV, langs: Collection[str] = 
     Raises:
         EvaluationError: nothing of this split or these languages is there, or a file is damaged.
     """
+    pairs = mlqa_files(data, split)
+    wanted = wanted_langs(langs, {lang for pair in pairs for lang in pair})
+    subsets = [
+        build_subset(read_rows(file), doc_lang=doc, query_lang=query)
+        for (doc, query), file in sorted(pairs.items())
+        if doc in wanted and query in wanted
+    ]
+    if not subsets:
+        raise EvaluationError(
+            f"{data} holds no pair of the languages {', '.join(sorted(wanted))}",
+            f"The pairs there are {', '.join('-'.join(pair) for pair in sorted(pairs))}",
+            "Pass --langs with two languages of a pair that is there",
+        )
+    return Task("MLQARetrieval", split.value, tuple(subsets))
+
+
+def mlqa_files(data: Path, split: Split) -> dict[tuple[str, str], DataFile]:
+    """The files of one split by (language of the contexts, language of the questions); at least one.
+
+    Raises:
+        EvaluationError: nothing of this split is there.
+    """
     files = find_files(data, _MLQA_FILE)
     pairs: dict[tuple[str, str], DataFile] = {}
     splits = set()
@@ -104,19 +128,7 @@ def load_mlqa(data: Path, *, split: Split = Split.DEV, langs: Collection[str] = 
         )
     if not pairs:
         raise nothing_found(data, f"{split.value}-context-XX-question-YY.json", "MLQA_V1.zip")
-    wanted = wanted_langs(langs, {lang for pair in pairs for lang in pair})
-    subsets = [
-        build_subset(read_rows(file), doc_lang=doc, query_lang=query)
-        for (doc, query), file in sorted(pairs.items())
-        if doc in wanted and query in wanted
-    ]
-    if not subsets:
-        raise EvaluationError(
-            f"{data} holds no pair of the languages {', '.join(sorted(wanted))}",
-            f"The pairs there are {', '.join('-'.join(pair) for pair in sorted(pairs))}",
-            "Pass --langs with two languages of a pair that is there",
-        )
-    return Task("MLQARetrieval", split.value, tuple(subsets))
+    return pairs
 
 
 def load_xquad(data: Path, *, langs: Collection[str] = ()) -> Task:

@@ -210,7 +210,7 @@ def _pairs(data: Path, lang: str, sides: Mapping[str, DataFile]) -> SentencePair
 def _score(
     pairs: SentencePairs, sentences: Vectors, english: Vectors, *, cut: int, options: RunOptions
 ) -> LanguageResult:
-    into, back = _nearest(sentences, english), _nearest(english, sentences)
+    into, back = nearest_places(sentences, english), nearest_places(english, sentences)
     places = np.arange(len(into))
     per_pair = Scores(_ids(pairs.english), ((into == places).astype(np.float64) + (back == places)) / 2)
     interval = None
@@ -228,8 +228,12 @@ def _score(
     )
 
 
-def _nearest(queries: Vectors, documents: Vectors) -> NDArray[np.intp]:
-    """(n,), for each query the place of the document with the highest cosine."""
+def nearest_places(queries: Vectors, documents: Vectors) -> NDArray[np.intp]:
+    """(n,), for each query the place of the document with the highest cosine, the last of equal ones.
+
+    Args:
+        queries, documents: ``(n, dim)`` and ``(m, dim) float32``, rows L2-normalised.
+    """
     places = np.arange(len(documents))
     return np.array([top_k(row, places, k=1)[0] for row in queries @ documents.T], dtype=np.intp)
 
