@@ -96,6 +96,7 @@ class BuiltinEncoder:
             max_tokens=self.max_tokens,
             dim=self.dim,
             dtype=self._config.dtype,
+            step=str(self._config.step.get("digest", "")),
         )
 
     def encode_queries(self, texts: Sequence[str], *, on_progress: OnProgress | None = None) -> Vectors:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xsearch.encoder.builtin import CONFIG_FILE, MINI_FOLDER
+from xsearch.encoder.builtin import MINI_FOLDER
 from xsearch.encoder.debias import DebiasOptions, LanguageMoments, door_moments, fit_step
+from xsearch.encoder.exported import CONFIG_FILE
 from xsearch.encoder.load import BUILTIN
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.encoder.step import LinearStep

@@ -18,6 +18,8 @@ from xsearch.training.recipe_tables import (
     BatchTable,
     CutTable,
     DataTable,
+    DebiasTable,
+    ExportTable,
     Keep,
     LossTable,
     OptimizerTable,
@@ -33,6 +35,8 @@ __all__ = [
     "BatchTable",
     "CutTable",
     "DataTable",
+    "DebiasTable",
+    "ExportTable",
     "Keep",
     "LossTable",
     "OptimizerTable",
@@ -51,7 +55,7 @@ class Recipe:
 
     Attributes:
         name: of the encoder.
-        base, data, vocabulary, teacher, batches, loss, optimizer, run: the tables.
+        base, data, vocabulary, teacher, batches, loss, optimizer, debias, export, run: the tables.
         folder: where the recipe lies.
         seed: of all that is drawn.
         licence: of the encoder that comes out.
@@ -70,6 +74,8 @@ class Recipe:
     batches: BatchTable = field(default_factory=BatchTable)
     loss: LossTable = field(default_factory=LossTable)
     optimizer: OptimizerTable = field(default_factory=OptimizerTable)
+    debias: DebiasTable | None = None
+    export: ExportTable = field(default_factory=ExportTable)
     run: RunTable = field(default_factory=RunTable)
 
     @classmethod

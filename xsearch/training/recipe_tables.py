@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from xsearch.encoder.debias import CENTRE, DebiasMethod
+from xsearch.encoder.exported import Precision
+from xsearch.encoder.graph import EmbeddingFormat
+
 
 class BaseKind(StrEnum):
     """What the encoder starts from."""
@@ -227,3 +231,34 @@ class RunTable:
     log_every: int = 25
     evaluate_every: int = 0
     mlqa: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DebiasTable:
+    """``[debias]``: the finished encoder is followed by a step that takes the language bias out of its vectors.
+
+    Attributes:
+        method, directions, strength, centre: as in :class:`xsearch.encoder.debias.DebiasOptions`.
+        texts: sentences of each language at most, of ``data.parallel``; a language with fewer than ``min_texts`` is
+            left out.
+    """
+
+    method: DebiasMethod = DebiasMethod.PROJECTION
+    directions: int | None = None
+    strength: float = 1.0
+    centre: float = CENTRE
+    texts: int = 2_000
+    min_texts: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTable:
+    """``[export]``: how the encoder for ONNX Runtime stores its weights.
+
+    Attributes:
+        embeddings: ``int4`` (blocks of 32 that share a scale), ``int8`` (a scale for each row) or ``float32``.
+        body: ``int8`` or ``float32``.
+    """
+
+    embeddings: EmbeddingFormat = EmbeddingFormat.INT4
+    body: Precision = Precision.INT8

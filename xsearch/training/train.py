@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from xsearch.encoder.export import ExportOptions
 from xsearch.encoder.load import load_encoder
 from xsearch.errors import EncoderError, TrainingError
 from xsearch.evaluation.run import RunOptions, evaluate
 from xsearch.evaluation.tasks import Split, load_mlqa
 from xsearch.training.card import write_card
 from xsearch.training.coverage import Coverage
+from xsearch.training.debias_stage import add_step, fitted_step
 from xsearch.training.distributed import Processes, joined
 from xsearch.training.language_model import special_tokens
 from xsearch.training.language_texts import read_texts
@@ -191,11 +193,17 @@ class _Run:
         package: Path | None = folder / PACKAGE_FOLDER
         exported: Exported | None = None
         examples = chosen_examples(recipe, folder)
+        step = fitted_step(recipe, folder, encoder, on_stage=told.on_stage, on_count=told.on_count)
+        options = ExportOptions(recipe.export.embeddings, recipe.export.body)
         try:
-            exported = write_package(encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, examples))
+            exported = write_package(
+                encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, examples), options=options, step=step
+            )
         except EncoderError as exc:  # another architecture: it goes through the hub extra
             told.on_stage(f"no ONNX export: {exc}")
             package = None
+        if step is not None:
+            add_step(encoder, step)
         score: Score | None = None
         if recipe.run.mlqa:
             told.on_stage("measuring the finished encoder")
