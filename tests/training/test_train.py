@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.evaluation.conftest import DE, DE_Q, EN, EN_Q, squad
 from tests.training import runs
 from xsearch.encoder.load import load_encoder
+from xsearch.encoder.stepped import read_step
 from xsearch.errors import TrainingError
 from xsearch.training import train as module
 from xsearch.training.recipe import Recipe
@@ -393,3 +395,45 @@ def test_an_xlmr_vocabulary_is_cut_and_its_positions_hold(xlmr: Path, tmp_path: 
     assert float((before * after).sum(1)[same].min()) > 0.99999
     # XLM-R's own layers are not BERT's: said, not failed.
     assert made.package is None and any(stage.startswith("no ONNX export: ") for stage in told)
+
+
+def test_the_language_bias_is_taken_out_of_what_is_written(world: Path) -> None:
+    table = {"directions": 1, "centre": 1.0, "texts": 80, "min_texts": 20}
+    recipe = recipe_of(world, optimizer={"steps": 0}, vocabulary={"keep": "all"}, debias=table)
+    told: list[str] = []
+    made = train(recipe, world / "run", callbacks=Callbacks(on_stage=told.append))
+    assert made.package is not None and made.float_parity is not None and made.float_parity.lowest > 0.9999
+
+    step = read_step(made.encoder)
+    config = json.loads((made.package / "xsearch_encoder.json").read_text(encoding="utf-8"))
+    assert step is not None and config["step"]["digest"] == step.digest
+    assert (step.facts["method"], step.facts["directions"]) == ("projection", 1)
+    texts = [text for row in runs.sentences()[:40] for text in row[:2]]
+    whole, packed = load_encoder(str(made.encoder)), load_encoder(str(made.package))
+    assert float((whole.encode_passages(texts) * packed.encode_passages(texts)).sum(1).min()) > 0.9
+    assert packed.fingerprint.step == step.digest and whole.fingerprint.step
+
+    # What differs between the languages on average lies mostly in the direction that was taken out.
+    def gap(vectors: NDArray[np.float32]) -> float:
+        return float(np.linalg.norm(vectors[1::2].mean(0) - vectors[::2].mean(0)))
+
+    bare = load_encoder(str(world / "model"))
+    assert whole.encode_passages(texts) == pytest.approx(step.passages(bare.encode_passages(texts)), abs=1e-6)
+    projected = bare.encode_passages(texts) @ step.matrix
+    assert gap(projected) < 0.9 * gap(bare.encode_passages(texts))
+
+    # Done again, nothing is encoded again; with other sentences it is.
+    stage = "encoding sentences in all languages"
+    assert stage in told
+    told.clear()
+    train(recipe, world / "run", callbacks=Callbacks(on_stage=told.append))
+    assert stage not in told
+    fewer = recipe_of(world, optimizer={"steps": 0}, vocabulary={"keep": "all"}, debias={**table, "texts": 60})
+    train(fewer, world / "run", callbacks=Callbacks(on_stage=told.append))
+    assert stage in told
+
+
+def test_too_few_sentences_for_a_step_are_said(world: Path) -> None:
+    recipe = recipe_of(world, optimizer={"steps": 0}, vocabulary={"keep": "all"}, debias={"min_texts": 500})
+    with pytest.raises(TrainingError, match=r"two languages|500"):
+        train(recipe, world / "run")
