@@ -1,6 +1,6 @@
 """What each part of a recipe is worth: the recipe, and the recipe with one part off, at a fixed small budget.
 
-    python benchmarks/ablation.py recipes/english-to-multilingual.toml --mlqa MLQA.zip --steps 500 --runs runs/off
+    python benchmarks/ablation.py recipes/english-to-multilingual.toml --mlqa MLQA_V1-dev.zip --steps 500 --runs runs
 
 Each run is one folder under --runs, resumes when it is stopped, and shares with the first what the parts have in
 common: examples and teacher vectors always, vocabulary and first embeddings where they are the same. What is measured

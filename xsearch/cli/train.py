@@ -73,7 +73,7 @@ Examples:
 @click.option("--device", default="cpu", show_default=True, callback=_device, help="Where to train: cpu, cuda, cuda:1.")
 @click.option(
     "--base",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the base model, instead of the recipe's base.model.",
 )
 @click.option(
@@ -120,6 +120,12 @@ def train(recipe: Path, **given: Any) -> None:
 
 def _changed(recipe: Recipe, options: _Options) -> Recipe:
     if options.base is not None:
+        if not options.base.is_dir():
+            raise TrainingError(
+                f"--base is {options.base}, and there is no such folder",
+                "A folder with config.json, model.safetensors and tokenizer.json",
+                "Check the path, or leave --base out to take the base.model of the recipe",
+            )
         recipe = replace(recipe, base=replace(recipe.base, model=str(options.base.resolve())))
     if options.steps is not None:
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, steps=options.steps))
