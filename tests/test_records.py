@@ -70,8 +70,12 @@ def test_a_hit_goes_through_json() -> None:
         "end": 36,
         "metadata": {"year": 2024, "tags": ["a", "b"]},
         "best": {"start": 0, "end": 12, "score": 0.5},
+        "cosine": None,
+        "bm25": None,
     }
     assert hit().to_dict()["best"] is None
+    both = hit(cosine=0.75, bm25=0.125).to_dict()
+    assert (both["cosine"], both["bm25"]) == (0.75, 0.125)
 
 
 def test_hits_go_through_json() -> None:

@@ -246,15 +246,16 @@ class Index:
         k: int = 10,
         langs: Sequence[str] = (),
         where: str = "",
-        mode: str = Mode.DENSE,
+        mode: str = Mode.HYBRID,
         mark: bool = False,
     ) -> Hits:
-        """The ``k`` passages nearest to the query, in any language.
+        """The ``k`` passages that fit the query best, in any language.
 
         Args:
             langs: only passages in these languages, e.g. ``["de", "zh"]``.
             where: only documents that fit, e.g. ``"year >= 2000 and source = 'wiki'"``.
-            mode: ``dense`` ranks by meaning, ``lexical`` by shared words, ``hybrid`` by both.
+            mode: ``hybrid`` ranks by meaning, and within each language by shared words too; ``dense`` by meaning alone,
+                ``lexical`` by words alone.
             mark: whether each hit says which of its sentences is nearest to the query.
         """
         return self.search_many([query], SearchOptions(k=k, langs=langs, where=where, mode=mode, mark=mark))[0]

@@ -104,7 +104,8 @@ class Hit:
 
     Attributes:
         rank: 1-based.
-        score: what ranks: the cosine, or in other modes than ``dense`` see :mod:`xsearch.search.fuse`; in [-1, 1].
+        score: what ranks, in [-1, 1]: ``cosine`` in the mode ``dense``, ``bm25`` in ``lexical``, and in ``hybrid`` what
+            :mod:`xsearch.search.fuse` makes of both.
         passage_id: our stable integer, never reused.
         doc_id: the caller's document id.
         lang: BCP-47 tag of the passage.
@@ -112,6 +113,9 @@ class Hit:
         title, text, source, metadata: as stored; ``text`` is the passage.
         start, end: offsets of the passage in the document's text.
         best: the sentence of ``text`` nearest to the query, where it was asked for.
+        cosine: of the vectors of query and passage; ``None`` where words alone were searched.
+        bm25: of the words that query and passage share, as a share of the most that any passage could get for this
+            query, in [0, 1]; ``None`` where meaning alone was searched.
     """
 
     rank: int
@@ -127,6 +131,8 @@ class Hit:
     end: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
     best: Span | None = None
+    cosine: float | None = None
+    bm25: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON-serialisable values."""

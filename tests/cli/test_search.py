@@ -39,8 +39,12 @@ def test_json(find: Xsearch) -> None:
     first, second = found["hits"]
     assert isinstance(first["score"], float) and -1 <= second["score"] <= first["score"] <= 1
     assert (first["lang"], first["doc_lang"], first["best"]) == ("ru", "ru", None)
+    assert -1 <= first["cosine"] <= 1 and 0 <= first["bm25"] <= 1
     assert Path(first["source"]).is_file()
     assert first["metadata"]["topic"]
+    modes = {mode: find("tea", "-k", "1", "--json", "--mode", mode).json["hits"][0] for mode in ("dense", "lexical")}
+    assert (modes["dense"]["cosine"], modes["dense"]["bm25"]) == (modes["dense"]["score"], None)
+    assert (modes["lexical"]["cosine"], modes["lexical"]["bm25"]) == (None, modes["lexical"]["score"])
     marked = find("printing press", "-k", "1", "--json", "--mark").json["hits"][0]
     assert 0 <= marked["best"]["start"] < marked["best"]["end"] <= len(marked["text"])
     assert isinstance(marked["best"]["score"], float)

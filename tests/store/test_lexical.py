@@ -65,9 +65,16 @@ def delete_passages(connection: sa.Connection, ids: Iterable[int]) -> None:
     connection.execute(PASSAGES.delete().where(PASSAGES.c.passage_id.in_(list(ids))))
 
 
-def search_words(connection: sa.Connection, query: str, k: int, *, allowed: NDArray[np.int64] | None = None) -> Nearest:
+def search_words(
+    connection: sa.Connection,
+    query: str,
+    k: int,
+    *,
+    allowed: NDArray[np.int64] | None = None,
+    also: NDArray[np.int64] | None = None,
+) -> Nearest:
     count = connection.exec_driver_sql("SELECT count(*) FROM passages").scalar_one()
-    return lexical.search_words(connection, query, k, count=count, allowed=allowed)
+    return lexical.search_words(connection, query, k, count=count, allowed=allowed, also=also)
 
 
 def found(connection: sa.Connection, query: str, k: int = 10) -> list[int]:
@@ -149,6 +156,28 @@ def test_a_word_of_most_passages_gives_the_best_live_and_allowed_ones(connection
     delete_passages(connection, ranked[:300])
     assert found(connection, "common", k=k) == ranked[300:][:k]
     assert search_words(connection, "common", k, allowed=ids).passage_ids.tolist() == ranked[300:][:k]
+
+
+def test_passages_that_are_asked_for_come_with_their_scores_wherever_they_rank(connection: sa.Connection) -> None:
+    ids = np.arange(100, 200)
+    add_passages(connection, ids)
+    add_words(connection, [(int(n), "", "common " + "other " * (int(n) % 50)) for n in ids])
+    everything = search_words(connection, "common", 1000)
+    ranked = everything.passage_ids.tolist()
+    scores = dict(zip(ranked, everything.scores.tolist(), strict=True))
+    # The first, one among the best, the last; 2 shares nothing, and 10**6 is not there.
+    also = np.array([ranked[0], ranked[3], ranked[-1], 2])
+    for k, expected in ((1, [ranked[0], ranked[3], ranked[-1]]), (5, [*ranked[:5], ranked[-1]]), (1000, ranked)):
+        got = search_words(connection, "common", k, also=also)
+        assert got.passage_ids.tolist() == expected
+        assert got.scores.tolist() == [scores[passage_id] for passage_id in expected]
+    delete_passages(connection, ranked[:90])
+    got = search_words(connection, "common", 2, also=np.array(ranked[95:97]))
+    assert got.passage_ids.tolist() == [*ranked[90:92], *ranked[95:97]]
+    some = np.sort(np.array(ranked[91::2]))
+    got = search_words(connection, "common", 2, also=np.array([ranked[97]]), allowed=some)
+    assert got.passage_ids.tolist() == [ranked[91], ranked[93], ranked[97]]
+    assert search_words(connection, "zzz", 2, also=also).passage_ids.tolist() == []
 
 
 @SQLITE_ONLY

@@ -33,7 +33,7 @@ RUN_TAG = "xsearch"
     epilog="""\b
 Examples:
   xsearch search news "Wer hat den Vertrag unterschrieben?"
-  xsearch search news "Joseph Meister" --mode hybrid
+  xsearch search news "Joseph Meister" --mode lexical
   xsearch search news "earthquake" -k 5 --lang ja --lang zh
   xsearch search news "climate" --where "year >= 2000 and source like '%report%'"
   xsearch search news - --trec -o run.txt < queries.tsv      lines 'id<TAB>query', or just queries
@@ -48,16 +48,16 @@ Examples:
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Hits a query: passages, or with --trec documents.",
+    help="Hits per query: passages, or with --trec documents.",
 )
 @click.option("--lang", "langs", multiple=True, help="Only passages in this language; may be given several times.")
 @click.option("--where", default="", help="Only documents that fit, e.g. \"year >= 2000 and source = 'wiki'\".")
 @click.option(
     "--mode",
-    type=click.Choice(["dense", "lexical", "hybrid"]),
-    default="dense",
+    type=click.Choice(["hybrid", "dense", "lexical"]),
+    default="hybrid",
     show_default=True,
-    help="Find by meaning, by shared words, or by both.",
+    help="Find by meaning, by shared words, or by both: words then count within a language, and names across.",
 )
 @click.option("--trec", is_flag=True, help="Print a TREC run: query Q0 document rank score tag.")
 @click.option("--mark/--no-mark", default=None, help="Find the best sentence of each hit. [default: for text output]")
@@ -107,7 +107,7 @@ def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
         Index.open(path, encoder=flags["encoder"], device=flags["device"]) as index,
         output(flags["output"], utf8=flags["trec"]) as out,
     ):
-        if plain and not batch and options.mode is Mode.DENSE:
+        if plain and not batch and options.mode is not Mode.LEXICAL:
             _warn_of_unknown(index, query)
         for hits in _results(index, query, options, _documents if flags["trec"] else _passages):
             if options.where and not batch and not hits:
@@ -123,12 +123,12 @@ def _search(name: str, query: str, mark: bool, flags: dict[str, Any]) -> None:
 
 
 def _warn_of_unknown(index: Index, query: str) -> None:
-    """Says so on stderr where the encoder cannot read the query, and its hits mean nothing."""
+    """Says so on stderr where the encoder cannot read the query, so that a hit without its words means nothing."""
     from xsearch.encoder.protocol import unreadable
 
     if query.strip() and unreadable(index.encoder, [query])[0]:
         click.echo(
-            "The encoder does not know the characters of this query, and the hits below are chance. "
+            "The encoder does not know the characters of this query: hits that share no word with it are chance. "
             "Use --mode lexical, or an index with another --encoder.",
             err=True,
         )

@@ -53,6 +53,13 @@ def fetch_passages(catalog: Catalog, connection: sa.Connection, passage_ids: Seq
     return found
 
 
+def fetch_langs(connection: sa.Connection, passage_ids: Sequence[int]) -> dict[int, str]:
+    """The languages of passages by their ids, each id once; ids that are not there are left out."""
+    query = sa.select(passages.c.passage_id, passages.c.lang)
+    found = connection.execute(query.where(any_of(connection, passages.c.passage_id, passage_ids)))
+    return {passage_id: str(lang) for passage_id, lang in found}
+
+
 def _fault(row: Sequence[Any]) -> str:
     """What of a passage is not as it was written; empty where all is."""
     passage_id, doc_id, lang, doc_lang, title, text, source, start, end, metadata, checksum, record_hash = row

@@ -8,6 +8,7 @@ the same.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -86,9 +87,15 @@ def insert_words(connection: sa.Connection, rows: Sequence[tuple[int, str, str]]
 
 
 def search_words(
-    connection: sa.Connection, query: str, k: int, *, count: int, allowed: PassageIds | None = None
+    connection: sa.Connection,
+    query: str,
+    k: int,
+    *,
+    count: int,
+    allowed: PassageIds | None = None,
+    also: PassageIds | None = None,
 ) -> Nearest:
-    """The ``k`` passages that share most with the query, or as many as share anything.
+    """The ``k`` passages that share most with the query, or as many as share anything, and given others that do.
 
     Scores are BM25 as a share of the most that any passage could get for this query, in [0, 1]: one chance word out of
     ten scores low, whatever the other passages have. Any shared term is enough; phrases stand for runs of
@@ -97,48 +104,60 @@ def search_words(
     Args:
         count: of all passages.
         allowed: ids to search among, sorted; ``None`` for all.
+        also: passages whose scores are wanted wherever they rank; those of them that share nothing are left out. They
+            must be live and allowed.
     """
+    also = np.empty(0, dtype=np.int64) if also is None else also
     terms = query_terms(query)[:MAX_TERMS]
     if not terms or (allowed is not None and not len(allowed)):
         return Nearest(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     if _is_postgres(connection):
         limit = min(MAX_MATCHES, k + SPARE_MATCHES)
-        found = best_postgres_matches(connection, terms, limit, title_weight=TITLE_WEIGHT, allowed=allowed)
+        found = best_postgres_matches(connection, terms, limit, title_weight=TITLE_WEIGHT, allowed=allowed, also=also)
     else:
-        found = _best_matches(connection, match_expression(terms), k, count=count, allowed=allowed)
+        found = _best_matches(connection, match_expression(terms), k, count=count, allowed=allowed, also=also)
     ids = np.array([passage_id for passage_id, _ in found], dtype=np.int64)
     most = len(terms) * math.log(count + 1) * BM25_SATURATION
     scores = (np.array([score for _, score in found], dtype=np.float32) / max(most, 1e-9)).clip(0, 1)
     # Again, because what differed may be equal in float32.
-    best = order(scores, ids)[:k]
+    best = order(scores, ids)
+    best = best[(np.arange(len(best)) < k) | np.isin(ids[best], also)]
     return Nearest(ids[best], scores[best])
 
 
 def _best_matches(
-    connection: sa.Connection, expression: str, k: int, *, count: int, allowed: PassageIds | None
+    connection: sa.Connection,
+    expression: str,
+    k: int,
+    *,
+    count: int,
+    allowed: PassageIds | None,
+    also: PassageIds,
 ) -> list[tuple[int, float]]:
-    """The ``k`` best live and allowed passages with their BM25, or a few more; best first.
+    """The ``k`` best live and allowed passages with their BM25, or a few more, and those of ``also``; in no order.
 
     A common word is in most passages: SQLite keeps only the best of them (LIMIT), and more are asked for where those
-    turn out to be deleted or not allowed.
+    turn out to be deleted or not allowed. Those of ``also`` come before all others, so that one pass finds both.
     """
+    first = "rowid IN (SELECT value FROM json_each(?)) DESC, " if len(also) else ""
+    listed = (json.dumps(also.tolist()),) if len(also) else ()
     statement = (
         "SELECT word.passage_id, word.score, passages.passage_id IS NOT NULL FROM ("
         f"SELECT rowid AS passage_id, -bm25({TABLE}, {TITLE_WEIGHT}, 1.0) AS score FROM {TABLE} WHERE {TABLE} MATCH ? "
-        "ORDER BY score DESC, rowid DESC LIMIT ?) AS word "
-        "LEFT JOIN passages ON passages.passage_id = word.passage_id ORDER BY word.score DESC, word.passage_id DESC"
+        f"ORDER BY {first}score DESC, rowid DESC LIMIT ?) AS word "
+        "LEFT JOIN passages ON passages.passage_id = word.passage_id"
     )
     # As many as hold k, if the allowed ones are spread evenly.
     share = 1.0 if allowed is None else min(1.0, len(allowed) / max(count, 1))
-    limit = min(MAX_MATCHES, math.ceil((k + SPARE_MATCHES) / share))
+    limit = min(MAX_MATCHES, math.ceil((k + SPARE_MATCHES) / share)) + len(also)
     while True:
         met = 0
         found: list[tuple[int, float]] = []
-        for passage_id, score, live in connection.exec_driver_sql(statement, (expression, limit)):
+        for passage_id, score, live in connection.exec_driver_sql(statement, (expression, *listed, limit)):
             met += 1
             if live and (allowed is None or _contains(allowed, passage_id)):
                 found.append((passage_id, score))
-        if len(found) >= k or met < limit:
+        if len(found) >= k + len(also) or met < limit:
             return found
         limit *= 4
 

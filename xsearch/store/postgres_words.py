@@ -112,14 +112,16 @@ def best_postgres_matches(
     *,
     title_weight: float,
     allowed: PassageIds | None = None,
+    also: PassageIds,
 ) -> list[tuple[int, float]]:
-    """The ``limit`` best live and allowed passages with their BM25, best first, the higher id first where it is equal.
+    """The ``limit`` best live and allowed passages with their BM25, and those of ``also`` that have any; in no order.
 
     The rarest words name candidates. A passage without any of them can get no more than what the other words give at
     most; when the last one found has more than that, none is missed, and passages of common words are never looked at.
     """
     passages, words = connection.exec_driver_sql("SELECT passages, words FROM word_totals").one()
     found = _rare_first(connection, [_phrase(term) for term in terms], passages)
+    scored = _scored(found, mean=words / passages, title_weight=title_weight) if found else ""
     best: list[tuple[int, float]] = []
     taken, enough = 0, limit
     while taken < len(found):
@@ -127,7 +129,6 @@ def best_postgres_matches(
         while taken < len(found) and reach < enough:
             reach += found[taken].passages
             taken += 1
-        scored = _scored(found, mean=words / passages, title_weight=title_weight)
         candidates = " OR ".join(_has_all(term.phrase) for term in found[:taken])
         among = "" if allowed is None else "JOIN unnest(%s::bigint[]) AS allowed (id) ON allowed.id = w.passage_id "
         rows = connection.exec_driver_sql(
@@ -140,7 +141,14 @@ def best_postgres_matches(
         if len(best) == limit and best[-1][1] > sum(term.idf for term in found[taken:]) * (K1 + 1):
             break
         enough = 4 * reach
-    return best
+    if len(best) < limit or not len(also):
+        return best
+    rows = connection.exec_driver_sql(
+        f"SELECT s.passage_id, s.score FROM ({scored} WHERE w.passage_id = ANY (%s::bigint[]) OFFSET 0) AS f) AS s "
+        "WHERE s.score > 0",
+        (_array(also.tolist()),),
+    )
+    return list({**dict(best), **{row[0]: row[1] for row in rows}}.items())
 
 
 @lru_cache(maxsize=2**17)

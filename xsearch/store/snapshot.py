@@ -20,7 +20,7 @@ from xsearch.store.catalog import (
     tombstones,
 )
 from xsearch.store.gpu import Gpu, open_gpu
-from xsearch.store.hits import PassageRow, fetch_passages
+from xsearch.store.hits import PassageRow, fetch_langs, fetch_passages
 from xsearch.store.lexical import search_words
 from xsearch.store.listing import read_ann_files, read_segments
 from xsearch.store.searcher import Selections, VectorSearcher
@@ -164,14 +164,14 @@ class Snapshot:
             gone = np.fromiter(deleted.scalars(), dtype=np.int64)
             segments, files = read_segments(self._connection), read_ann_files(self._connection)
         searcher = VectorSearcher(self._index, segments, ann_files=files, deleted=gone, dim=self._dim, before=before)
-        if len(searcher) != self._count:
-            raise self._catalog.damaged(f"lists {self._count} passages for {len(searcher)} vectors")
+        if len(searcher) != self.count:
+            raise self._catalog.damaged(f"lists {self.count} passages for {len(searcher)} vectors")
         if self._loaded.gpu is not None:
             searcher.move_to(self._loaded.gpu, before=before)
         return searcher
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
         """How many passages there are."""
         if self._state.count is None:
             with self._catalog.own_errors():
@@ -214,11 +214,23 @@ class Snapshot:
             raise self._catalog.damaged(f"lists {len(allowed.passage_ids) - found} passages without vectors")
         return searcher.search(queries, k, among=among)
 
-    def words(self, query: str, k: int, *, allowed: Allowed | None = None) -> Nearest:
-        """The ``k`` passages that share most words with the query (:mod:`xsearch.store.lexical`)."""
+    def words(self, query: str, k: int, *, allowed: Allowed | None = None, also: PassageIds | None = None) -> Nearest:
+        """The ``k`` passages that share most words with the query, and those of ``also`` that share any.
+
+        See :mod:`xsearch.store.lexical`; ``also`` must be among the allowed ones.
+        """
         ids = None if allowed is None else allowed.passage_ids
         with self._catalog.own_errors():
-            return search_words(self._connection, query, k, count=self._count, allowed=ids)
+            return search_words(self._connection, query, k, count=self.count, allowed=ids, also=also)
+
+    def langs(self, passage_ids: PassageIds) -> list[str]:
+        """The language of each of these passages, in their order."""
+        with self._catalog.own_errors():
+            found = fetch_langs(self._connection, passage_ids.tolist())
+        missing = len(passage_ids) - len(found)
+        if missing:
+            raise self._catalog.damaged(f"lacks {missing} passages of which there are vectors")
+        return [found[passage_id] for passage_id in passage_ids.tolist()]
 
     def _matches(self, tag: object, lang: str) -> bool:
         try:
