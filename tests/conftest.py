@@ -61,3 +61,8 @@ def mbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mt5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.mt5(tmp_path_factory.mktemp("models") / "tiny-mt5")
+
+
+@pytest.fixture(scope="session")
+def e5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.e5(tmp_path_factory.mktemp("models") / "tiny-prompted")

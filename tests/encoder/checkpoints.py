@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,47 @@ def mbert(folder: Path, *, positions: int = 64, scale: float = 1.0) -> Path:
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.02).mul_(scale if weight.ndim > 1 else 1)
     model.save_pretrained(folder)
+    return folder
+
+
+def e5(folder: Path, *, positions: int = 64, scale: float = 6.0) -> Path:
+    """As multilingual-e5 has it: the body of BERT, the tokenizer of XLM-R, prompts; a sentence-transformers folder."""
+    import torch
+    from tokenizers import processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    tokenizer = _unigram(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", model_max_length=positions, **names
+    ).save_pretrained(folder)
+    torch.manual_seed(4)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=positions, pad_token_id=1, **SIZES
+    )
+    model = BertModel(config, add_pooling_layer=False)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02).mul_(scale if weight.ndim > 1 else 1)
+    model.save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    files = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": positions},
+        "config_sentence_transformers.json": {"prompts": {"query": "query: ", "document": "passage: "}},
+        "1_Pooling/config.json": {"word_embedding_dimension": SIZES["hidden_size"], "pooling_mode_mean_tokens": True},
+    }
+    (folder / "2_Normalize").mkdir(parents=True)
+    (folder / "1_Pooling").mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 

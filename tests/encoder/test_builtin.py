@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
+from xsearch.encoder.export import EXACT, write_encoder
+from xsearch.encoder.exported import EncoderConfig, Precision
 from xsearch.encoder.fingerprint import hash_files
-from xsearch.errors import EncoderError, EncoderNotFoundError
+from xsearch.errors import ConfigError, EncoderError, EncoderNotFoundError
 
 MIXED = [
     "Die Katze schläft auf dem Sofa.",
@@ -74,18 +77,19 @@ def test_no_texts(builtin: BuiltinEncoder) -> None:
     assert builtin.token_offsets([]) == []
 
 
-def test_a_text_without_tokens_gets_the_vector_of_the_special_tokens(builtin: BuiltinEncoder) -> None:
+def test_a_text_without_tokens_gets_the_vector_of_the_special_tokens(e5: Path, tmp_path: Path) -> None:
     import onnxruntime
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(MINI_FOLDER / "tokenizer.json"))
-    ids = np.array([[tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")]])
-    session = onnxruntime.InferenceSession(str(MINI_FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
-    (specials,) = session.run(["token_vectors"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    write_encoder(e5, tmp_path, EXACT)
+    prompt = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("query: ", add_special_tokens=False).ids
+    session = onnxruntime.InferenceSession(str(tmp_path / "model-float32.onnx"), providers=["CPUExecutionProvider"])
+    (specials,) = session.run(["token_vectors"], {"input_ids": np.array([[0, *prompt, 2]])})
     mean = specials[0].mean(axis=0)
-    close(builtin.encode_queries([""])[0], mean / np.linalg.norm(mean))
-    assert [vectors.shape for vectors in builtin.token_vectors([""])] == [(0, 384)]
-    assert builtin.token_offsets(["", "a"]) == [[], [(0, 1)]]
+    encoder = BuiltinEncoder(tmp_path)
+    close(encoder.encode_queries([""])[0], mean / np.linalg.norm(mean))
+    assert [vectors.shape for vectors in encoder.token_vectors([""])] == [(0, 32)]
+    assert encoder.token_offsets(["", "a"]) == [[], [(0, 1)]]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +121,13 @@ def test_a_long_text_equals_the_text_cut_at_max_tokens(builtin: BuiltinEncoder) 
     text = "The council approved the budget. " * 100
     spans = builtin.token_offsets([text])[0]
     room = builtin.max_tokens - builtin.overhead_tokens
-    assert len(spans) > room == 254
+    assert len(spans) > room
     cut = text[: spans[room - 1][1]]
     shorter = text[: spans[room - 2][1]]
     long_vector, cut_vector, shorter_vector = builtin.encode_passages([text, cut, shorter])
     close(long_vector, cut_vector)
     assert np.abs(long_vector - shorter_vector).max() > 1e-4
-    assert [len(vectors) for vectors in builtin.token_vectors([text, shorter])] == [254, 253]
+    assert [len(vectors) for vectors in builtin.token_vectors([text, shorter])] == [room, room - 1]
 
 
 ENGLISH = [
@@ -206,18 +210,35 @@ def test_any_text_has_a_finite_vector_and_offsets_inside_it(builtin: BuiltinEnco
 
 def test_fingerprint_of_the_packaged_encoder(builtin: BuiltinEncoder) -> None:
     fingerprint = builtin.fingerprint
-    assert (fingerprint.name, fingerprint.pooling, fingerprint.dtype) == ("builtin", "mean", "int8")
-    assert (fingerprint.dim, fingerprint.max_tokens) == (384, 256)
-    assert fingerprint.weights == hash_files(MINI_FOLDER / "model.onnx")
+    assert (fingerprint.name, fingerprint.pooling) == ("builtin", "mean")
+    assert fingerprint.dtype.startswith("int8")
+    assert (fingerprint.dim, fingerprint.max_tokens) == (builtin.dim, builtin.max_tokens)
     assert fingerprint.tokenizer == hash_files(MINI_FOLDER / "tokenizer.json")
 
 
-# --- prompts and damaged folders, on a copy
+@pytest.mark.parametrize("name", ["weights.bin", "model-int8.onnx", "model-float32.onnx"])
+def test_other_weights_or_graphs_are_another_encoder(small: Path, tmp_path: Path, name: str) -> None:
+    config = json.loads((small / "xsearch_encoder.json").read_text(encoding="utf-8"))
+    other = shutil.copytree(small, tmp_path / "other")
+    configure(other, sha256={**config["sha256"], name: "0" * 64})
+    one, two = (EncoderConfig.read(folder).weights_digest for folder in (small, other))
+    assert one != two and EncoderConfig.read(small).weights_digest == one
+
+
+# --- prompts, bodies and damaged folders, on a small encoder
+
+
+@pytest.fixture(scope="module")
+def small(e5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported encoder of 32 dimensions with prompts and both bodies."""
+    folder = tmp_path_factory.mktemp("builtin") / "small"
+    write_encoder(e5, folder)
+    return folder
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    return shutil.copytree(MINI_FOLDER, tmp_path / "mini")
+def copy(small: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(small, tmp_path / "mini")
 
 
 def configure(folder: Path, **changes: object) -> None:
@@ -225,61 +246,64 @@ def configure(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
-def test_prompts_go_to_their_own_side(builtin: BuiltinEncoder, copy: Path) -> None:
-    configure(copy, query_prompt="query: ", passage_prompt="passage: ")
-    prompted = BuiltinEncoder(copy)
-    text = "the weather in Hanoi"
-    as_query, as_passage = builtin.encode_passages([f"query: {text}", f"passage: {text}"])
-    # The prompt is tokenised by itself, so its last space may become a token more.
-    assert float(prompted.encode_queries([text])[0] @ as_query) > 0.98
-    assert float(prompted.encode_passages([text])[0] @ as_passage) > 0.98
-    assert float(prompted.encode_queries([text])[0] @ as_passage) < float(prompted.encode_queries([text])[0] @ as_query)
-    assert float(prompted.encode_passages([text])[0] @ as_query) < float(
-        prompted.encode_passages([text])[0] @ as_passage
-    )
+def test_prompts_go_to_their_own_side(small: Path, copy: Path) -> None:
+    configure(copy, query_prompt="", passage_prompt="")
+    prompted, plain = BuiltinEncoder(small), BuiltinEncoder(copy)
+    for text in ("the dog in the park", "狗", ""):
+        as_query, as_passage = plain.encode_passages([f"query: {text}", f"passage: {text}"])
+        close(prompted.encode_queries([text])[0], as_query)
+        close(prompted.encode_passages([text])[0], as_passage)
+        assert np.abs(as_query - as_passage).max() > 1e-3
+    assert prompted.fingerprint.digest != plain.fingerprint.digest
+    assert prompted.fingerprint.name == str(small)
 
 
-def test_the_prompt_counts_and_gets_no_token_vectors(builtin: BuiltinEncoder, copy: Path) -> None:
-    configure(copy, query_prompt="query: ", passage_prompt="passage: ")
-    prompted = BuiltinEncoder(copy)
-    assert prompted.overhead_tokens == 2 + len(builtin.token_offsets(["passage: "])[0])
-    long = "word " * 400
-    assert len(prompted.token_vectors([long])[0]) == prompted.max_tokens - prompted.overhead_tokens
-    assert len(prompted.token_vectors(["the weather"])[0]) == len(prompted.token_offsets(["the weather"])[0]) == 2
-    assert prompted.fingerprint.digest != builtin.fingerprint.digest
-    assert prompted.fingerprint.name == str(copy)
+@pytest.mark.parametrize(
+    "text", ["the dog", " the dog", "狗在公园里", "(the) dog", "", " ", "a", "e\u0301tang", "😀 dog"]
+)
+def test_the_prompt_gets_no_token_vectors_and_no_offsets(small: Path, copy: Path, text: str) -> None:
+    prompted = BuiltinEncoder(small)
+    configure(copy, query_prompt="", passage_prompt="")
+    whole = BuiltinEncoder(copy).token_vectors([f"passage: {text}"])[0]
+    vectors, spans = prompted.token_vectors([text])[0], prompted.token_offsets([text])[0]
+    assert len(vectors) == len(spans)
+    np.testing.assert_array_equal(vectors, whole[len(whole) - len(vectors) :])
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    covered = {place for start, end in spans for place in range(start, end)}
+    uncovered = [text[place] for place in set(range(len(text))) - covered]
+    assert all(character.isspace() or unicodedata.category(character) == "Mn" for character in uncovered)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "xsearch_encoder.json"])
+def test_the_prompt_counts(small: Path) -> None:
+    prompted = BuiltinEncoder(small)
+    tokens = prompted._tokenizer.encode("passage: ", add_special_tokens=False).tokens
+    # Its last space is a token by itself, but joins a word that follows it.
+    assert tokens[-1] == "▁"
+    assert prompted.overhead_tokens == 2 + len(tokens)
+    long = prompted.token_vectors(["dog " * 400])[0]
+    assert len(long) == prompted.max_tokens - prompted.overhead_tokens + 1 == 64 - 1 - len(tokens)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "model-int8.onnx", "tokenizer.json", "xsearch_encoder.json"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(EncoderNotFoundError, match=f"has no {name}"):
         BuiltinEncoder(copy)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["weights.bin", "model-int8.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_file_is_named_and_never_parsed(copy: Path, name: str, damage: str) -> None:
+def test_a_damaged_file_is_named_and_never_used(copy: Path, name: str, damage: str) -> None:
     path = copy / name
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     path.write_bytes({"cut": content[:-1000], "flipped": content, "empty": b""}[damage])
-    with pytest.raises(EncoderError, match=f"{name} is damaged: its SHA-256 is .* Install xsearch again"):
-        BuiltinEncoder(copy)
+    with pytest.raises(EncoderError, match=rf"{re.escape(name)} is damaged: its SHA-256 is .* Install xsearch again"):
+        BuiltinEncoder(copy, body=Precision.INT8)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        b"[]",
-        b"null",
-        b"{}",
-        b"\xff\xfe",
-        b'{"dim": 384, "max_tokens": 256, "dtype": "int8", "query_prompt": "", "passage_prompt": "", "sha256": {}}',
-    ],
-)
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 2}', b'{"format": 2, "dim": 384}'])
 def test_a_configuration_that_is_not_one_is_named(copy: Path, content: bytes) -> None:
     (copy / "xsearch_encoder.json").write_bytes(content)
     with pytest.raises(EncoderError, match=r"xsearch_encoder\.json is not a valid encoder configuration"):
@@ -288,12 +312,84 @@ def test_a_configuration_that_is_not_one_is_named(copy: Path, content: bytes) ->
 
 @pytest.mark.parametrize(
     "change",
-    [{"dim": "384"}, {"dim": 0}, {"max_tokens": 25.6}, {"max_tokens": True}, {"query_prompt": None}, {"dtype": 8}],
+    [
+        {"dim": "384"},
+        {"dim": 0},
+        {"token_dim": None},
+        {"max_tokens": 25.6},
+        {"max_tokens": True},
+        {"query_prompt": None},
+        {"dtype": 8},
+        {"special_tokens": {"before": [1], "after": [], "unknown": "<unk>"}},
+        {"special_tokens": {"before": ["<s>"], "after": ["</s>"]}},
+        {"bodies": []},
+        {"bodies": ["int4"]},
+        {"bodies": ["float32"]},
+        {"step": None},
+        {"sha256": {}},
+        {"sha256": None},
+    ],
+    ids=str,
 )
-def test_a_configuration_with_a_wrong_type_is_refused(copy: Path, change: dict[str, object]) -> None:
+def test_a_configuration_with_a_wrong_value_is_refused(copy: Path, change: dict[str, object]) -> None:
     configure(copy, **change)
     with pytest.raises(EncoderError, match=r"xsearch_encoder\.json is not a valid encoder configuration"):
         BuiltinEncoder(copy)
+
+
+@pytest.mark.parametrize("found", [1, 3, "2"])
+def test_another_format_is_refused(copy: Path, found: object) -> None:
+    configure(copy, format=found)
+    with pytest.raises(
+        EncoderError, match=rf"has the format {found}\. .*reads the format 2\. Export the encoder again"
+    ):
+        BuiltinEncoder(copy)
+    # The first one did not say which it was.
+    path = copy / "xsearch_encoder.json"
+    path.write_text('{"dim": 384, "max_tokens": 256, "dtype": "int8", "sha256": {}}', encoding="utf-8")
+    with pytest.raises(EncoderError, match=r"has the format 1\."):
+        BuiltinEncoder(copy)
+
+
+def test_a_special_token_that_the_tokenizer_lacks_is_named(copy: Path) -> None:
+    configure(copy, special_tokens={"before": ["[CLS]"], "after": ["</s>"], "unknown": "<unk>"})
+    with pytest.raises(EncoderError, match=r"has no token \[CLS\].*special_tokens"):
+        BuiltinEncoder(copy)
+
+
+@pytest.mark.parametrize(("fast", "body"), [(True, Precision.INT8), (False, Precision.FLOAT32)])
+def test_the_body_is_the_one_that_the_processor_is_faster_with(
+    small: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, body: Precision
+) -> None:
+    monkeypatch.delenv("XSEARCH_BODY", raising=False)
+    monkeypatch.setattr("xsearch.encoder.builtin.has_fast_int8", lambda: fast)
+    assert BuiltinEncoder(small).body is body
+    other = Precision.FLOAT32 if fast else Precision.INT8
+    monkeypatch.setenv("XSEARCH_BODY", other)
+    assert BuiltinEncoder(small).body is other
+    assert BuiltinEncoder(small, body=body).body is body
+
+
+def test_a_body_that_is_none_or_not_there_is_refused(
+    e5: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XSEARCH_BODY", "int16")
+    with pytest.raises(ConfigError, match=r"XSEARCH_BODY is 'int16'\. It must be one of float32, int8"):
+        BuiltinEncoder(small)
+    monkeypatch.delenv("XSEARCH_BODY")
+    write_encoder(e5, tmp_path / "float", EXACT)
+    assert BuiltinEncoder(tmp_path / "float").body is Precision.FLOAT32
+    with pytest.raises(EncoderError, match=r"A body of int8 was asked for\. The encoder in .* has float32"):
+        BuiltinEncoder(tmp_path / "float", body=Precision.INT8)
+
+
+def test_texts_of_one_length_go_together() -> None:
+    from xsearch.encoder.builtin import _batches
+
+    found = [places.tolist() for places in _batches([100, 3, 100, 300, 3, 100, 2, 120, 120])]
+    # Up to 256 tokens: two of 100 or 120, many of 3; longest first, in their own order.
+    assert found == [[3], [7, 8], [0, 2], [5], [1, 4], [6]]
+    assert list(_batches([])) == []
 
 
 def test_characters_outside_the_vocabulary_are_counted(builtin: BuiltinEncoder) -> None:

@@ -16,6 +16,7 @@ from tests.training import runs
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.hub import HubEncoder, Prompts
 from xsearch.encoder.load import load_encoder
+from xsearch.encoder.step import LinearStep
 from xsearch.errors import EncoderError, TrainingError
 from xsearch.training import release
 from xsearch.training.prepared import Prepared
@@ -158,7 +159,7 @@ def test_vectors_that_are_not_those_of_the_encoder_are_refused(
 ) -> None:
     write_student(runs.student_of(mbert), runs.tokenizer_of(mbert), tmp_path / "encoder", max_tokens=40)
     monkeypatch.setattr(release, "INT8_PARITY", 1.1)
-    with pytest.raises(TrainingError, match=r"int8 vector of a text has cosine .*At least 1\.1"):
+    with pytest.raises(TrainingError, match=r"int8 with int4 embeddings vector of a text has cosine .*At least 1\.1"):
         write_package(tmp_path / "encoder", tmp_path / "package", TEXTS)
     monkeypatch.setattr(release, "FLOAT_PARITY", 1.1)
     with pytest.raises(TrainingError, match=r"float32 graph gives .* cosine .* to torch's"):
@@ -189,10 +190,37 @@ def test_weights_that_are_not_finite_are_not_written(mbert: Path, tmp_path: Path
     assert not (tmp_path / "encoder").exists()
 
 
+@pytest.mark.parametrize("dim_out", [None, 24])
+def test_a_package_with_prompts_and_a_step_is_compared_through_both_doors(
+    e5: Path, tmp_path: Path, dim_out: int | None
+) -> None:
+    draw = np.random.default_rng(3)
+    arrays = [
+        draw.normal(size=size).astype(np.float32) * 0.3 for size in ((32, dim_out or 1), dim_out or 1, dim_out or 1)
+    ]
+    step = None if dim_out is None else LinearStep(*arrays, "abc", {})
+    exported = write_package(e5, tmp_path / "package", TEXTS, step=step)
+    assert exported.float32.lowest > 0.9999 and exported.float32.same_nearest == 1.0
+    assert 0.95 < exported.int8.lowest < exported.int8.mean < 1
+    encoder, reference = load_encoder(str(tmp_path / "package")), load_encoder(str(e5))
+    assert encoder.fingerprint.dtype == "int8 with int4 embeddings"
+    queries, passages = reference.encode_queries(TEXTS), reference.encode_passages(TEXTS)
+    if step is not None:
+        queries, passages = step.queries(queries), step.passages(passages)
+    lowest = [
+        (encoder.encode_queries(TEXTS) * queries).sum(1).min(),
+        (encoder.encode_passages(TEXTS) * passages).sum(1).min(),
+    ]
+    assert min(lowest) == pytest.approx(exported.int8.lowest, abs=1e-4)
+
+
 def test_how_close_two_encoders_are() -> None:
     class Fixed:
         def __init__(self, rows: list[list[float]]) -> None:
             self.rows = np.array(rows, dtype=np.float32)
+
+        def encode_queries(self, _texts: list[str]) -> np.ndarray:
+            return np.eye(3, 2, dtype=np.float32)
 
         def encode_passages(self, _texts: list[str]) -> np.ndarray:
             return self.rows
@@ -200,5 +228,7 @@ def test_how_close_two_encoders_are() -> None:
     first = Fixed([[1, 0], [0.8, 0.6], [0, 1]])
     second = Fixed([[1, 0], [0.6, 0.8], [0, 1]])  # nearest to the last now, as the last is to it
     found = compare(first, second, ["a", "b", "c"])  # type: ignore[arg-type]
-    assert (found.lowest, found.mean) == (pytest.approx(0.96), pytest.approx((1 + 0.96 + 1) / 3))
-    assert found.same_nearest == pytest.approx(2 / 3)
+    # As queries two of the three agree with themselves; the third has no direction.
+    assert found.lowest == 0
+    assert found.mean == pytest.approx((1 + 1 + 0 + 1 + 0.96 + 1) / 6)
+    assert found.same_nearest == pytest.approx((3 + 2) / 6)

@@ -263,7 +263,7 @@ def _max_tokens(folder: Path, shape: BertShape) -> int:
         _read_json(folder / "tokenizer_config.json").get("model_max_length"),
         _read_json(folder / "sentence_bert_config.json", missing_ok=True).get("max_seq_length"),
     )
-    return min(shape.positions, *(int(limit) for limit in stated if limit))
+    return min([shape.positions, *(int(limit) for limit in stated if limit)])
 
 
 def _check_step(step: LinearStep | None, dim: int) -> None:

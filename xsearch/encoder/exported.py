@@ -120,7 +120,7 @@ class EncoderConfig:
             ),
             bodies=tuple(map(Precision, content["bodies"])),
             step=dict(content["step"]),
-            sha256={_text(name): _text(digest) for name, digest in content["sha256"].items()},
+            sha256={_text(name): _text(digest) for name, digest in dict(content["sha256"]).items()},
         )
         needed = {WEIGHTS_FILE, TOKENIZER_FILE, *(GRAPH_FILES[body] for body in config.bodies)}
         if not config.bodies or set(config.sha256) != needed:
