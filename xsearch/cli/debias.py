@@ -65,8 +65,8 @@ Examples:
     type=click.Choice(METHODS),
     default=METHODS[0],
     show_default=True,
-    help="projection takes out the directions in which the means of languages differ most; the others are for "
-    "comparison.",
+    help="Which directions are taken out, and how; projection takes those in which the means of languages differ most. "
+    "The others are for comparison.",
 )
 @click.option(
     "--directions",
