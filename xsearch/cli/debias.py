@@ -77,7 +77,11 @@ Examples:
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much of them is taken out."
 )
 @click.option(
-    "--texts", type=click.IntRange(min=1), default=TEXTS, show_default=True, help="Sentences of a language, at most."
+    "--texts",
+    type=click.IntRange(min=1),
+    default=TEXTS,
+    show_default=True,
+    help="Sentences of a language, at most; a few hundred do nearly as well.",
 )
 @click.option(
     "--evaluation",
