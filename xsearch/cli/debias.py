@@ -65,8 +65,8 @@ Examples:
     type=click.Choice(METHODS),
     default=METHODS[0],
     show_default=True,
-    help="projection takes out the directions in which the means of languages differ most; the others are for "
-    "comparison.",
+    help="Which directions are taken out, and how; projection takes those in which the means of languages differ most. "
+    "The others are for comparison.",
 )
 @click.option(
     "--directions",
@@ -77,7 +77,11 @@ Examples:
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much of them is taken out."
 )
 @click.option(
-    "--texts", type=click.IntRange(min=1), default=TEXTS, show_default=True, help="Sentences of a language, at most."
+    "--texts",
+    type=click.IntRange(min=1),
+    default=TEXTS,
+    show_default=True,
+    help="Sentences of a language, at most; a few hundred do nearly as well.",
 )
 @click.option(
     "--evaluation",

@@ -35,8 +35,8 @@ VARIANCE_TAKEN = 0.9
 """The share of the between-language variance whose directions are taken out where no number is given."""
 CENTRE = 0.7
 """How much of the common mean is subtracted where no number is given. Measured on MLQA dev with multilingual-e5-small
-and 20 directions, nDCG@10 within a language and across, mAP in one pool of all: none 78.7, 73.4, .537; 0.7 79.7, 75.2,
-.564; all of it 78.6, 74.5, .558 (benchmarks/results/debias.json)."""
+and 20 directions, nDCG@10 within a language and across, mAP in one pool of all: none 78.9, 73.5, .535; 0.7 79.6, 75.2,
+.567; all of it 78.8, 74.7, .561 (benchmarks/results/debias.json)."""
 
 
 class DebiasMethod(StrEnum):
