@@ -63,7 +63,7 @@ def ingest(setup: Setup, folder: Path) -> Numbers:
 
 
 def search_texts(setup: Setup, folder: Path) -> Numbers:
-    """``Index.search`` of real texts, one at a time: encoded, searched, with texts and metadata; k of 10."""
+    """``Index.search`` of real texts by meaning, one at a time: encoded, searched, with texts and metadata; k of 10."""
     from xsearch import Index
 
     texts = [query.text for query in load_texts(setup.work / QUERIES_FILE)]
@@ -76,11 +76,13 @@ def search_texts(setup: Setup, folder: Path) -> Numbers:
         ready = time.perf_counter() - started
         after = memory()
         started = time.perf_counter()
-        first = index.search(texts[0], k=K)
+        first = index.search(texts[0], k=K, mode="dense")
         first_s = time.perf_counter() - started
         encode = _timed(lambda text: index.encoder.encode_queries([text]), texts[:TEXT_QUERIES])
-        searches = _timed(lambda text: index.search(text, k=K), texts[:TEXT_QUERIES])
-        filtered = _timed(lambda text: index.search(text, k=K, where="year >= 2015"), texts[:TEXT_QUERIES])
+        searches = _timed(lambda text: index.search(text, k=K, mode="dense"), texts[:TEXT_QUERIES])
+        filtered = _timed(
+            lambda text: index.search(text, k=K, where="year >= 2015", mode="dense"), texts[:TEXT_QUERIES]
+        )
     return {
         "hits": len(first),
         "open_s": opened,

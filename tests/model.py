@@ -67,7 +67,7 @@ def open_index(path: Path, **options: Any) -> Index:
 def read_state(path: Path) -> State:
     """What the index in a folder holds and finds, with as many hits as there are."""
     with open_index(path) as index:
-        answers = [search(index, QUERIES, k=ALL, **asked) for asked, _ in FILTERS]
+        answers = [search(index, QUERIES, k=ALL, mode="dense", **asked) for asked, _ in FILTERS]
         found = [tuple(_shown(hit) for hit in hits) for some in answers for hits in some]
         # BM25 depends on deleted passages until the index is compacted: only what is found counts.
         worded = [search(index, WORDS, k=ALL, mode="lexical", **asked) for asked, _ in FILTERS]

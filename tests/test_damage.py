@@ -73,7 +73,7 @@ def questions(file: str) -> dict[str, Callable[[Index], Any]]:
     for number, (options, _) in enumerate(FILTERS):
         for k in (5, ALL):
             asked[f"dense {number} {k}"] = lambda index, k=k, options=options: [
-                shown(hits) for hits in search(index, QUERIES, k=k, **options)
+                shown(hits) for hits in search(index, QUERIES, k=k, mode="dense", **options)
             ]
         if number == 0 or CATALOG_FILE in file:
             asked[f"lexical {number}"] = lambda index, options=options: [

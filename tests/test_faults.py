@@ -77,7 +77,7 @@ def content(path: Path) -> list[tuple[object, ...]]:
     """All that an index holds and finds, but for the numbers of passages."""
     with Index.open(path, encoder=FakeEncoder()) as index:
         held: list[tuple[object, ...]] = [(*item.to_dict().items(),) for item in index]
-        hits = index.search("word7 part2", k=10_000)
+        hits = index.search("word7 part2", k=10_000, mode="dense")
         held += [(hit.score, hit.doc_id, hit.start, hit.end, hit.text, hit.lang) for hit in hits]
     return sorted(held, key=repr)
 
@@ -86,7 +86,7 @@ def check_whole(path: Path) -> int:
     """Every document is there in its old version or its new one, with all of its passages and their own vectors."""
     versions = {(item.doc_id, item.text): item for item in (*DOCUMENTS, *OLD, GONE)}
     with Index.open(path, encoder=FakeEncoder()) as index:
-        hits = index.search("word7 part2", k=10_000)
+        hits = index.search("word7 part2", k=10_000, mode="dense")
         assert index.verify() == len(hits) == index.info().passages
         worded = index.search("part0", k=10_000, mode="lexical")
         assert {hit.passage_id for hit in worded} == {hit.passage_id for hit in hits if "part0 " in hit.text}
@@ -327,7 +327,7 @@ def read_for(path: Path, seconds: float) -> dict[str, int]:
     index = Index.open(path, encoder=FakeEncoder())
     while time.monotonic() < end or done < 3:
         query = f"commit{done}"
-        hits = index.search(query, k=100_000)
+        hits = index.search(query, k=100_000, mode="dense")
         numbers = Counter(hit.metadata["commit"] for hit in hits)
         assert set(numbers.values()) <= {10}, numbers
         expected = embed([hit.text for hit in hits]).astype(np.float16).astype(np.float32) @ embed([query])[0]

@@ -261,7 +261,8 @@ class TestSearch:
         assert hit.to_dict() == {
             "rank": 1, "score": pytest.approx(1, abs=1e-3), "passage_id": 1, "doc_id": "a", "lang": "de",
             "doc_lang": "de", "title": "Title", "text": "one two", "source": "f.txt", "start": 0, "end": 7,
-            "metadata": {"n": [1, {"x": None}]}, "best": None,
+            "metadata": {"n": [1, {"x": None}]}, "best": None, "cosine": pytest.approx(1, abs=1e-3),
+            "bm25": pytest.approx(0, abs=1e-3),
         }  # fmt: skip
 
     def test_order_and_ranks(self, index: Index) -> None:
@@ -481,7 +482,7 @@ class TestReadersAndWriters:
         file.write_bytes(whole)
         for word, doc_id in (("one", "d1"), ("two", "d2"), ("three", "d3"), ("four", "d4")):
             assert index.search(word)[0].doc_id == doc_id
-            assert index.search(word)[0].score == pytest.approx(1, abs=1e-3)
+            assert index.search(word, mode="dense")[0].score == pytest.approx(1, abs=1e-3)
 
     @SQLITE_ONLY
     def test_an_open_reader_does_not_keep_the_log_from_being_emptied(self, index: Index, path: Path) -> None:
@@ -638,7 +639,7 @@ class TestBruteForce:
         query, k = " ".join(rng.choices(self.WORDS, k=2)), rng.choice([1, 3, 10, 100])
         n, lang = rng.choice([None, 0, 1]), rng.choice(["", "", "zh"])
         where = "" if n is None else f"n = {n}"
-        hits = index.search(query, k=k, where=where, langs=[lang] if lang else [])
+        hits = index.search(query, k=k, mode="dense", where=where, langs=[lang] if lang else [])
         fitting = [
             document
             for document in known.values()

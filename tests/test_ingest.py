@@ -149,7 +149,7 @@ class TestChanges:
     def test_each_vector_is_that_of_its_passage(self, index: Index, small_steps: None) -> None:
         """Pitfall 1: ids and vectors stay in step over many batches."""
         index.add(numbered(60))
-        hits = index.search("word12 part3", k=1000)
+        hits = index.search("word12 part3", k=1000, mode="dense")
         assert len(hits) == index.info().passages > 80
         query = embed(["word12 part3"])[0]
         titles = {document.doc_id: document.title for document in numbered(60)}
@@ -318,7 +318,7 @@ class TestResume:
         """Pitfall 11: an encoder that forgot to normalise gives the same scores as one that did not."""
         with Index.create(tmp_path / "long", encoder=FakeEncoder(spoil=lambda call, vectors: vectors * 7)) as index:
             index.add(docs("one two", "three"))
-            assert [hit.score for hit in index.search("one two", k=1)] == pytest.approx([1.0], abs=1e-3)
+            assert [hit.score for hit in index.search("one two", k=1, mode="dense")] == pytest.approx([1.0], abs=1e-3)
 
     @pytest.mark.parametrize("shape", [(1, DIM), (3, DIM), (2, DIM - 1), (2, DIM + 1), (0,), (2,)])
     def test_vectors_of_another_shape(self, tmp_path: Path, shape: tuple[int, ...]) -> None:

@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
     def check(self, query: str, k: int, *, lang: str = "", least: int = 0) -> None:
         """That a search finds what it must, by the stored documents alone."""
         asked = {"langs": [lang] if lang else [], "where": f"number >= {least}" if least else ""}
-        hits = self.index.search(query, k=k, **asked)  # type: ignore[arg-type]
+        hits = self.index.search(query, k=k, mode="dense", **asked)  # type: ignore[arg-type]
         fitting = {
             name: item
             for name, item in self.held.items()

@@ -51,7 +51,7 @@ def execute(path: Path, statement: str) -> None:
 
 def hits(path: Path, encoder: FakeEncoder) -> list[tuple[str, int, float]]:
     with Index.open(path, encoder=encoder) as index:
-        return [(hit.doc_id, hit.start, hit.score) for hit in index.search("word33 part1", k=5)]
+        return [(hit.doc_id, hit.start, hit.score) for hit in index.search("word33 part1", k=5, mode="dense")]
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -63,7 +63,7 @@ def other(**options: object) -> FakeEncoder:
 def content(path: Path, encoder: FakeEncoder) -> list[object]:
     """All that an index holds and finds, but for ids and order."""
     with Index.open(path, encoder=encoder) as index:
-        hits = index.search("word3 part1", k=1000)
+        hits = index.search("word3 part1", k=1000, mode="dense")
         words = {(hit.doc_id, hit.start) for hit in index.search("part0", k=1000, mode="lexical")}
         found = sorted((hit.doc_id, hit.start, hit.end, hit.lang, hit.doc_lang, hit.score) for hit in hits)
         return [list(index), found, words, index.passage_tokens]
@@ -124,11 +124,11 @@ def test_searches_meanwhile_and_after(copy: Path) -> None:
     """The old index answers until the last moment; who has it open is told then, and mixes nothing."""
     reader = Index.open(copy, encoder=FakeEncoder())
     writer = Index.open(copy, encoder=FakeEncoder())
-    expected = reader.search("word3 part1", k=1000)
+    expected = reader.search("word3 part1", k=1000, mode="dense")
     answers = []
 
     def look(_call: int, vectors: Vectors) -> Vectors:
-        answers.append(reader.search("word3 part1", k=1000))
+        answers.append(reader.search("word3 part1", k=1000, mode="dense"))
         with pytest.raises(IndexLockedError):
             writer.add([Document("new", "text")])
         return vectors
@@ -208,7 +208,7 @@ def test_changed_between_two_attempts(copy: Path, tmp_path: Path) -> None:
     migrate_index(copy, other())
     in_order(copy)
     with Index.open(copy, encoder=other()) as index:
-        hits = index.search("text", k=1000)
+        hits = index.search("text", k=1000, mode="dense")
         assert {hit.doc_id for hit in hits} == {item.doc_id for item in index}
         assert min(hit.passage_id for hit in hits) >= used
         assert index.get("doc-00001") is None

@@ -50,12 +50,12 @@ def content(path: Path) -> list[object]:
     """All that an index holds and finds, passage ids included."""
     with Index.open(path, encoder=FakeEncoder()) as index:
         words = {(hit.doc_id, hit.start) for hit in index.search("part0", k=1000, mode="lexical")}
-        return [list(index), index.search("word3 part1", k=1000), words]
+        return [list(index), index.search("word3 part1", k=1000, mode="dense"), words]
 
 
 def without_ids(path: Path) -> list[object]:
     with Index.open(path, encoder=FakeEncoder()) as index:
-        hits = index.search("word3 part1", k=1000)
+        hits = index.search("word3 part1", k=1000, mode="dense")
         found = sorted((hit.doc_id, hit.start, hit.text, hit.lang, hit.score) for hit in hits)
         return [sorted(repr(item) for item in index), found]
 

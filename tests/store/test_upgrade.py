@@ -120,8 +120,8 @@ def answers(path: Path) -> list[object]:
     with Index.open(path, encoder=FakeEncoder()) as index:
         info = index.info()
         return [
-            index.search("word3 part1", k=1000),
-            index.search("word3", k=1000, langs=["de"], where="number > 3"),
+            index.search("word3 part1", k=1000, mode="dense"),
+            index.search("word3", k=1000, mode="dense", langs=["de"], where="number > 3"),
             index.search("part0", k=1000, mode="lexical"),
             list(index),
             index.get("doc-00003"),
