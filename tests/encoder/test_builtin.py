@@ -109,7 +109,7 @@ def test_a_lone_surrogate_counts_as_the_replacement_character(builtin: BuiltinEn
 def test_two_surrogates_side_by_side_are_two_characters(builtin: BuiltinEncoder) -> None:
     text = "\ud83d\ude00 price list"
     spans = builtin.token_offsets([text])[0]
-    assert [text[start:end] for start, end in spans][-2:] == ["price", "list"]
+    assert [text[start:end].strip() for start, end in spans][-2:] == ["price", "list"]  # XLM-R: " price"
 
 
 def test_the_same_words_composed_and_decomposed_have_one_vector(builtin: BuiltinEncoder) -> None:
@@ -120,7 +120,8 @@ def test_the_same_words_composed_and_decomposed_have_one_vector(builtin: Builtin
 def test_a_long_text_equals_the_text_cut_at_max_tokens(builtin: BuiltinEncoder) -> None:
     text = "The council approved the budget. " * 100
     spans = builtin.token_offsets([text])[0]
-    room = builtin.max_tokens - builtin.overhead_tokens
+    # In front of this text the prompt is a token shorter than by itself: its last space is the text's.
+    room = builtin.max_tokens - builtin.overhead_tokens + 1
     assert len(spans) > room
     cut = text[: spans[room - 1][1]]
     shorter = text[: spans[room - 2][1]]
@@ -161,8 +162,8 @@ def test_a_sentence_is_nearest_to_its_translation(builtin: BuiltinEncoder, query
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("The quick fox", ["The", "quick", "fox"]),
-        ("cafe\u0301 noir", ["cafe", "noir"]),
+        ("The quick dog", ["The", " quick", " dog"]),  # XLM-R's pieces begin with the space before them
+        ("cafe\u0301 noir", ["cafe", " noir"]),
         ("狗在公园里", ["狗", "在", "公园", "里"]),
     ],
 )
@@ -194,10 +195,13 @@ def test_token_vectors_are_those_of_the_text_alone(builtin: BuiltinEncoder) -> N
 
 
 def test_the_mean_of_all_token_vectors_points_along_the_sentence_vector(builtin: BuiltinEncoder) -> None:
-    text = "The council approved the new budget for public schools on Tuesday after a long debate."
-    mean = builtin.token_vectors([text])[0].mean(axis=0)
-    # The two special tokens are in the sentence vector and not in this mean.
-    assert float(mean @ builtin.encode_passages([text])[0] / np.linalg.norm(mean)) > 0.98
+    texts = [text for text in dict.fromkeys(MIXED) if text]
+    means = np.stack([vectors.mean(axis=0) for vectors in builtin.token_vectors(texts)])
+    vectors = builtin.encode_passages(texts)
+    # Special tokens, the prompt and the step are in the text's vector and not in this mean, for all texts alike.
+    centred = [rows - rows.mean(axis=0) for rows in (means / np.linalg.norm(means, axis=1, keepdims=True), vectors)]
+    own, other = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in centred)
+    assert (own @ other.T).argmax(axis=1).tolist() == list(range(len(texts)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -393,7 +397,7 @@ def test_texts_of_one_length_go_together() -> None:
 
 
 def test_characters_outside_the_vocabulary_are_counted(builtin: BuiltinEncoder) -> None:
-    assert builtin.unknown_characters(["hello world", "", "გზაშია", "hello გზაშია"]) == [0, 0, 6, 6]
+    assert builtin.unknown_characters(["hello world", "", "ᏣᎳᎩᎧᏬᏂ", "hello ᏣᎳᎩᎧᏬᏂ"]) == [0, 0, 6, 6]
 
 
 def test_many_threads_get_what_one_gets(builtin: BuiltinEncoder) -> None:

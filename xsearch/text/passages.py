@@ -176,21 +176,35 @@ def _units(text: str, lang: str, budget: int, token_spans: TokenSpans) -> Iterat
     for first in range(0, len(sentences), SENTENCES_AT_ONCE):
         some = sentences[first : first + SENTENCES_AT_ONCE]
         for (start, end), known in zip(some, token_spans([text[a:b] for a, b in some]), strict=True):
-            tokens = _counted(known)
+            tokens = _counted(known, text, (start, end))
             if len(tokens) <= budget:
                 yield _Unit(start, end, len(tokens))
             else:
                 yield from _cut_sentence(text, (start, end), tokens, budget)
 
 
-def _counted(tokens: Sequence[CharSpan]) -> Sequence[CharSpan]:
-    """The tokens, one that is longer than ``LONGEST_TOKEN_CHARS`` in parts of that length."""
-    if all(end - start <= LONGEST_TOKEN_CHARS for start, end in tokens):
+def _counted(tokens: Sequence[CharSpan], text: str, sentence: CharSpan) -> Sequence[CharSpan]:
+    """The tokens; what is longer than ``LONGEST_TOKEN_CHARS`` in parts of that length.
+
+    That is a token, or a run of characters between two for which the vocabulary has none at all, such as joiners without
+    anything to join; white space is left alone.
+    """
+    start, end = sentence
+    few = end - start > LONGEST_TOKEN_CHARS * (len(tokens) + 1)
+    if not few and all(end - start <= LONGEST_TOKEN_CHARS for start, end in tokens):
         return tokens
+    spans: list[CharSpan] = []
+    place = 0
+    for first, last in (*tokens, (end - start, end - start)):
+        if first - place > LONGEST_TOKEN_CHARS and text[start + place : start + first].strip():
+            spans.append((place, first))
+        if first < last:
+            spans.append((first, last))
+        place = max(place, last)
     return [
-        (place, min(place + LONGEST_TOKEN_CHARS, end))
-        for start, end in tokens
-        for place in range(start, max(end, start + 1), LONGEST_TOKEN_CHARS)
+        (begin, min(begin + LONGEST_TOKEN_CHARS, last))
+        for first, last in spans
+        for begin in range(first, last, LONGEST_TOKEN_CHARS)
     ]
 
 
