@@ -16,7 +16,7 @@ from xsearch.text.tags import canonical_tag
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-MODEL = Path("xsearch", "encoder", "mini", "model.onnx")
+MODEL = Path("xsearch", "encoder", "mini", "weights.bin")
 BUILTIN = "builtin (int8)"
 # Features of processors that do nothing for products of small numbers.
 COMMON = frozenset({"AVX2", "AVX512"})

@@ -20,6 +20,7 @@ from tests.commands import all_commands
 from xsearch.cli.main import COMMANDS, cli
 from xsearch.cli.settings import defaults_from
 from xsearch.encoder.builtin import MINI_FOLDER
+from xsearch.encoder.exported import WEIGHTS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -166,7 +167,7 @@ def test_extras_of_the_readme_are_those_of_the_package() -> None:
 
 
 def test_sizes_and_counts_in_the_text() -> None:
-    model = (MINI_FOLDER / "model.onnx").stat().st_size
+    model = (MINI_FOLDER / WEIGHTS_FILE).stat().st_size
     assert f"({model / 1e6:.0f} MB, ONNX Runtime" in README
     card = (MINI_FOLDER / "README.md").read_text(encoding="utf-8")
     tokenizer = (MINI_FOLDER / "tokenizer.json").stat().st_size

@@ -207,24 +207,6 @@ def test_int8_of_a_layer_that_puts_out_zeros_is_right(mbert: Path, tmp_path: Pat
     assert cosines(BuiltinEncoder(tmp_path / "out").encode_passages(TEXTS), sentences).min() > 0.995
 
 
-def test_channels_that_reach_far_out_cost_the_others_little(wide: Path, tmp_path: Path) -> None:
-    """As in multilingual-e5-small, where some channels of a normalisation are ten times as large as the rest."""
-    folder = checkpoints.copied(wide, tmp_path / "far")
-
-    def stretched(array: np.ndarray) -> np.ndarray:
-        array = array.copy()
-        array[3] *= 40
-        return array
-
-    change_weights(folder, "attention.output.LayerNorm.weight", stretched)
-    write_encoder(folder, tmp_path / "out", INT8)
-    _, sentences = torch_vectors(folder, TEXTS)
-    # Without the division by channel it is 0.9996 on these weights.
-    assert (
-        cosines(BuiltinEncoder(tmp_path / "out", body=Precision.INT8).encode_passages(TEXTS), sentences).min() > 0.9998
-    )
-
-
 def test_what_is_written_loads_and_describes_itself(e5: Path, tmp_path: Path) -> None:
     write_encoder(e5, tmp_path / "out", EXACT, step=step_of(16))
     config = json.loads((tmp_path / "out" / "xsearch_encoder.json").read_text(encoding="utf-8"))

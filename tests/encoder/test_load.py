@@ -53,7 +53,7 @@ def test_a_preloaded_one_that_nobody_took_does_not_stay(monkeypatch: pytest.Monk
 
 def test_what_failed_to_preload_fails_where_it_is_loaded_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> BuiltinEncoder:
-        raise EncoderNotFoundError("there is no model.onnx", "a whole folder", "install it again")
+        raise EncoderNotFoundError("there is no weights.bin", "a whole folder", "install it again")
 
     with monkeypatch.context() as patched:
         patched.setattr(load, "BuiltinEncoder", missing)
