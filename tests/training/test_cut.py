@@ -230,13 +230,31 @@ class TestScores:
         words = {f"▁{a}{b}": -8.0 - n / 50 for n, (a, b) in enumerate((a, b) for a in GEORGIAN[:9] for b in GEORGIAN)}
         return unigram({**PIECES, "▁le": -3.5, "ǹ": -9.5, **words, **dict.fromkeys(GEORGIAN, -9.0), "\u10fb": -11.0})
 
-    def test_a_prior_keeps_what_was_frequent_where_the_base_was_made(self, base: Tokenizer) -> None:
+    def test_a_prior_keeps_what_was_frequent_where_the_base_was_made(self) -> None:
+        base = unigram({**PIECES, "▁le": -3.5})
         found = counts(base, en=["the house"])
+
+        def longer(size: int, prior: float) -> set[str]:
+            made = pieces(cut(base, found, options(size, prior=prior)))
+            return {piece for piece in made if len(piece.removeprefix("▁")) > 1} - {*XLMR, "<mask>"}
+
         # What is used comes first; then by number, or with a prior by score: ▁the and ▁der have -3, ▁le has -3.5.
-        without = pieces(cut(base, found, options(16)))
-        made = pieces(cut(base, found, options(16, prior=0.5)))
-        assert set(without) - set(made) == {"haus"}
-        assert set(made) - set(without) == {"▁le"}
+        assert longer(12 + 4, 0.0) == {"▁the", "house", "▁der", "haus"}
+        assert longer(5 + 1 + 16 + 4, 0.5) == {"▁the", "house", "▁der", "▁le"}  # special tokens, ▁ and all letters
+
+    def test_a_prior_keeps_the_letters_of_all_alphabets(self) -> None:
+        han = [chr(code) for code in range(0x4E00, 0x4E00 + 1_001)]
+        base = unigram({**PIECES, **dict.fromkeys(["ڕ", "ɖ", "ғ", "े", "☂", *han, *GEORGIAN], -9.0)})
+        found = counts(base, en=["the house"])
+        without = pieces(cut(base, found, options(100)))
+        made = pieces(cut(base, found, options(100, prior=0.5)))
+        for letter in ("ڕ", "ɖ", "ғ", "े", "q", *GEORGIAN):  # of Kurdish, Ewe, Kazakh, Hindi ...
+            assert letter in made
+        assert not {"ڕ", "ɖ", *GEORGIAN} <= set(without)
+        for text in ("ڕɖ", "ღო"):
+            assert 3 not in cut(base, found, options(70, prior=0.5)).tokenizer.encode(text).ids
+        with pytest.raises(TrainingError, match="need "):
+            cut(base, found, options(40, prior=0.5))
 
     def test_a_script_without_data_keeps_its_characters_and_frequent_pieces(self, base: Tokenizer) -> None:
         found = counts(base, en=["the house"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ BATCH_TEXTS = 4_096
 # A script is unseen where the shares of its pieces, summed over the languages, stay below this: a language written in
 # it has nearly 1.
 UNSEEN_SHARE = 0.3
+# A script of which the base has more single characters than this (Han, Hangul) is no alphabet, and is not kept whole.
+MAX_ALPHABET = 1_000
 # A script with fewer pieces than this is none that the base was trained on.
 MIN_SCRIPT_PIECES = 100
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -50,7 +53,8 @@ class CutOptions:
     Attributes:
         size: pieces in all, special tokens included; None keeps all.
         weights: of the languages; ``default_weight`` for those not named, 0 leaves one out.
-        prior: weight of the base's own scores, as if they were a language: they stand for those without texts.
+        prior: weight of the base's own scores, as if they were a language: they stand for those without texts. With a
+            weight the letters of all alphabets are kept too.
         unseen_scripts: weight of each script that no counted language is written in, by the same scores.
         prompts: texts whose pieces always stay.
     """
@@ -91,9 +95,9 @@ def cut(tokenizer: Tokenizer, counts: Mapping[str, Counts], options: CutOptions)
     """The tokenizer with its ``options.size`` most wanted pieces.
 
     Always kept are special tokens, the pieces of the prompts and of bytes, and the single characters that occur (in
-    WordPiece also with the mark of a word's inside) or are of an unseen script that has a weight. The others follow by
-    the sum over languages of weight x sqrt(relative frequency): the root keeps what is frequent in few languages beside
-    what is rarer in many.
+    WordPiece also with the mark of a word's inside) or are of an unseen script that has a weight; with a prior, all
+    letters but those of Han and Hangul. The others follow by the sum over languages of weight x sqrt(relative
+    frequency): the root keeps what is frequent in few languages beside what is rarer in many.
 
     Args:
         counts: of each language, as :func:`count_pieces` gives them.
@@ -118,6 +122,8 @@ def cut(tokenizer: Tokenizer, counts: Mapping[str, Counts], options: CutOptions)
         shares |= _by_scores(content, unseen, options)
     used = set(np.flatnonzero(sum(weighed.values(), np.zeros(_ids(tokenizer), dtype=np.int64))).tolist())
     used.update(number for ids in unseen.values() for number in ids if len(pieces[number]) == 1)
+    if options.prior > 0:
+        used.update(_letters(pieces))
     needed = _special(tokenizer, content, pieces, options.prompts)
     needed |= _characters(content, pieces, used - needed)
     if options.size < len(needed):
@@ -208,6 +214,15 @@ def _spelling(piece: str, mark: str) -> list[str]:
     inside = bool(mark) and piece != mark and piece.startswith(mark)
     body = piece.removeprefix(mark) if inside else piece
     return [(mark if inside or place else "") + character for place, character in enumerate(body)]
+
+
+def _letters(pieces: Mapping[int, str]) -> set[int]:
+    """The ids of single letters and marks of all alphabets; without its letter a word of a rare language is unknown."""
+    by_script: dict[str, list[int]] = defaultdict(list)
+    for number, piece in pieces.items():
+        if len(piece) == 1 and unicodedata.category(piece)[0] in "LM":
+            by_script[block_of(piece)].append(number)
+    return {number for ids in by_script.values() if len(ids) <= MAX_ALPHABET for number in ids}
 
 
 def _unseen(pieces: Mapping[int, str], shares: Sequence[NDArray[np.float64]]) -> dict[str, list[int]]:

@@ -80,7 +80,7 @@ class CutTable:
         keep: ``all``, in the place of ``cut``.
         texts: patterns of plain text beside the other data, a text a line, named NAME.LANG.txt (or .txt.zst, .txt.gz).
         prior: weight of the base's own scores (Unigram), as if they were a language: they stand for all those without
-            data. 0 leaves them out.
+            data. With a weight, the letters of all alphabets are kept. 0 leaves them out.
         unseen_scripts: weight of each script that no language of the data is written in, by the same scores; with a
             weight all its single characters are kept too. 0 leaves them out.
     """
