@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for vectors; what is there is not encoded")
     parser.add_argument("--texts", type=int, default=1_000, help="sentences of a language")
     parser.add_argument("--least", type=int, default=100, help="a language with fewer is left out")
+    parser.add_argument("--label", help="what the results call the encoder and its arithmetic")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     cache = Cache(given.cache, given.encoder)
@@ -297,7 +298,7 @@ def main() -> None:
             "variance_removed": round(step.facts["between_language_variance_removed"], 3), **measured(step),
         })  # fmt: skip
         print(rows[-1], flush=True)
-    numbers = {"encoder": Path(given.encoder).name, "data": "MLQA dev; MLQA-R", "rows": rows}
+    numbers = {"encoder": given.label or given.encoder, "data": "MLQA dev; MLQA-R", "rows": rows}
     print(write_result("debias", numbers, given.output))
 
 
