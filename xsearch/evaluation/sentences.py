@@ -131,9 +131,11 @@ def evaluate_marking(data: MarkingData, encoder: Encoder, *, on_progress: OnProg
             continue
         queries = vectors[query_lang].rows([asked[question_id] for question_id in shared])
         right = []
-        for question_id, query in zip(shared, queries, strict=True):
+        for question_id, vector in zip(shared, queries, strict=True):
             place = places[question_id]
-            (span,) = best_sentences(encoder, query, [place.context], [doc_lang])
+            (span,) = best_sentences(
+                encoder, asked[question_id], vector=vector, texts=[place.context], langs=[doc_lang]
+            )
             right.append(span is not None and any(span.start <= start < span.end for start in place.starts))
         pairs[doc_lang, query_lang] = Scores(shared, np.array(right, dtype=np.float64))
     report("marking sentences", len(todo), len(todo))

@@ -186,8 +186,8 @@ def _units(text: str, lang: str, budget: int, token_spans: TokenSpans) -> Iterat
 def _counted(tokens: Sequence[CharSpan], text: str, sentence: CharSpan) -> Sequence[CharSpan]:
     """The tokens; what is longer than ``LONGEST_TOKEN_CHARS`` in parts of that length.
 
-    That is a token, or a run of characters between two for which the vocabulary has none at all, such as joiners without
-    anything to join; white space is left alone.
+    That is a token, or a run of characters between two for which the vocabulary has none at all, such as joiners
+    without anything to join; white space is left alone.
     """
     start, end = sentence
     few = end - start > LONGEST_TOKEN_CHARS * (len(tokens) + 1)
