@@ -18,6 +18,7 @@ from xsearch.encoder.export import EXACT, write_encoder
 from xsearch.encoder.exported import WEIGHTS_FILE
 from xsearch.encoder.load import load_encoder
 from xsearch.encoder.protocol import Encoder
+from xsearch.encoder.stepped import read_step
 from xsearch.evaluation.run import evaluate
 from xsearch.evaluation.tasks import load_mlqa
 
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_encoder(arguments.weights, Path(folder), EXACT)
+        write_encoder(arguments.weights, Path(folder), EXACT, step=read_step(arguments.weights))
         encoders: dict[str, tuple[Encoder, Path]] = {
             "builtin (int8)": (BuiltinEncoder(), MINI_FOLDER / WEIGHTS_FILE),
             "builtin (float32)": (BuiltinEncoder(Path(folder)), Path(folder) / WEIGHTS_FILE),

@@ -282,13 +282,13 @@ def crossing(numbers: Numbers) -> str:
 
 
 def tatoeba(numbers: Numbers) -> str:
-    """Accuracy on Tatoeba's test pairs for each language that the encoder was trained on, most accurate first."""
+    """Accuracy on Tatoeba's test pairs for each language that the vocabulary was cut for, most accurate first."""
     found = numbers["languages"]
-    trained = numbers["training"].get("examples", {}).get("by_language", {})
-    if "tatoeba" not in found or not trained:
+    counted = {language["lang"] for language in numbers["coverage"].get("languages", [])}
+    if "tatoeba" not in found or not counted:
         return ""
     rows = {pair.split("-")[0]: scores["accuracy"] for pair, scores in found["tatoeba"]["pairs"].items()}
-    known = {code: accuracy for code, accuracy in rows.items() if canonical_tag(code) in trained}
+    known = {code: accuracy for code, accuracy in rows.items() if canonical_tag(code) in counted}
     ordered = sorted(known.items(), key=lambda item: (-item[1], item[0]))
     cells = ", ".join(f"{canonical_tag(code)} {_points(accuracy)}" for code, accuracy in ordered)
     others = [accuracy for code, accuracy in rows.items() if code not in known]
@@ -340,9 +340,8 @@ PAGES: dict[Path, dict[str, Block]] = {
         "mlqa": matrix,
         "pool": pool,
         "tatoeba": tatoeba,
-        "training": training,
-        "ablation": ablation,
     },
+    Path("recipes", "README.md"): {"training": training, "ablation": ablation},
 }
 
 
