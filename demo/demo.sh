@@ -17,7 +17,7 @@ xsearch index demo demo/corpus
 # None of these topics has a text in the language of its question.
 ask 'During which eclipse was helium first noticed?'
 ask '是谁研制的疫苗救了被疯狗咬伤的男孩？'
-ask 'كيف تؤدي حركة الصفائح إلى وقوع الزلازل؟'
+ask 'لماذا انهار جسر تاكوما عام 1940؟'
 ask 'दूध वाली चॉकलेट सबसे पहले किसने बनाई?'
 ask '¿Cuántos huevos pone al día una abeja reina?' '--lang hi'
 

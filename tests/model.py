@@ -137,7 +137,7 @@ def check_approximate(path: Path, state: State) -> None:
     with open_index(path) as index:
         for asked, fits in FILTERS:
             fitting = [place for place, hit in enumerate(state.hits) if fits(hit)]
-            for query, hits in zip(queries, search(index, queries, k=5, **asked), strict=True):
+            for query, hits in zip(queries, search(index, queries, k=5, mode="dense", **asked), strict=True):
                 every = scores(vectors, query, state.encoder)
                 found = [places[hit.doc_id, hit.start] for hit in hits]
                 assert set(found) <= set(fitting)

@@ -12,7 +12,9 @@ from tests.encoder.checkpoints import copied
 from tests.training.biased import BiasedEncoder, english, write_parallel
 from xsearch.cli import debias as debias_module
 from xsearch.encoder import load
+from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.debias import DebiasMethod, DebiasOptions
+from xsearch.encoder.export import write_encoder
 from xsearch.encoder.load import load_encoder
 from xsearch.encoder.stepped import STEP_FILE, SteppedEncoder, read_step
 from xsearch.training import debias_texts
@@ -74,6 +76,17 @@ def test_what_is_printed_for_people(xsearch: Xsearch, parallel: Path, biased: Bi
     assert "after:  nearest is another sentence in the same language 0.0%, a translation 100.0%" in done.out
     assert "xsearch index NAME SOURCE --encoder out" in done.out
     assert isinstance(load_encoder("out"), SteppedEncoder)
+
+
+def test_the_step_of_an_exported_encoder_is_in_its_graph(xsearch: Xsearch, parallel: Path, e5: Path) -> None:
+    write_encoder(e5, Path("exported"))
+    done = xsearch("debias", "exported", "-o", "out", "--parallel", "parallel/*.tsv", "--texts", 240, "--json")
+    assert done.code == 0, done.err
+    made = load_encoder("out")
+    assert isinstance(made, BuiltinEncoder)
+    assert made.fingerprint.step == done.json["step"]
+    again = xsearch("debias", "out", "-o", "twice", "--parallel", "parallel/*.tsv", "--texts", 240, "-q")
+    refused(again, "is followed by a step already", "Name the encoder that it was made from")
 
 
 def test_a_folder_with_something_else_is_left_alone(xsearch: Xsearch, parallel: Path, biased: BiasedEncoder) -> None:

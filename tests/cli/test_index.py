@@ -226,7 +226,7 @@ def test_another_encoder_is_refused(xsearch: Xsearch, corpus: Path, tmp_path: Pa
         (other / file.name).symlink_to(file)
     config = json.loads((MINI_FOLDER / "xsearch_encoder.json").read_text())
     (other / "xsearch_encoder.json").unlink()
-    (other / "xsearch_encoder.json").write_text(json.dumps({**config, "query_prompt": "query: "}))
+    (other / "xsearch_encoder.json").write_text(json.dumps({**config, "query_prompt": "question: "}))
     assert xsearch("index", "news", corpus).code == 0
     for command in (("index", "news", corpus), ("search", "news", "x"), ("index", "news", corpus, "--dry-run")):
         refused(xsearch(*command, "--encoder", other), "builtin (384 dimensions", f"{other} (384 dimensions", "prompt")

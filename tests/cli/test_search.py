@@ -27,7 +27,7 @@ def test_a_question_is_answered_across_languages(find: Xsearch) -> None:
     assert outcome.out.startswith(" 1. 0.")
     lines = outcome.out.splitlines()
     assert [line[:4] for line in lines if line[:3].strip()] == [" 1. ", " 2. ", " 3. "]
-    assert lines[0].rstrip().endswith("solar-eclipse.md")
+    assert "/solar-eclipse." in lines[0]
     assert outcome.out.count(">>") == outcome.out.count("<<") == 3
     assert max(map(cells, lines)) <= 100
 
@@ -268,8 +268,8 @@ def test_modes(find: Xsearch) -> None:
     both = find("Joseph Meister", "--mode", "hybrid", "-k", "3", "--json").json["hits"]
     assert both[0]["doc_id"] in {hit["doc_id"] for hit in words}
     assert find("qwxyz", "--mode", "lexical").out == "No passage fits.\n"
-    assert "The encoder does not know" in find("გზაა", "-k", "1").err
-    assert find("გზაა", "-k", "1", "--mode", "lexical").err == find("tea", "-k", "1").err == ""
+    assert "The encoder does not know" in find("ᏣᎳᎩ", "-k", "1").err
+    assert find("ᏣᎳᎩ", "-k", "1", "--mode", "lexical").err == find("tea", "-k", "1").err == ""
     assert find("x", "--mode", "telepathic").code == 2
     assert find("कोई", "--mode", "lexical", "--lang", "hi", "--trec").code == 0
 

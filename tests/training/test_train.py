@@ -399,7 +399,7 @@ def test_an_xlmr_vocabulary_is_cut_and_its_positions_hold(xlmr: Path, tmp_path: 
 
 
 def test_the_language_bias_is_taken_out_of_what_is_written(world: Path) -> None:
-    table = {"directions": 1, "centre": 1.0, "texts": 80, "min_texts": 20}
+    table = {"directions": 2, "centre": 1.0, "texts": 80, "min_texts": 20}
     recipe = recipe_of(world, optimizer={"steps": 0}, vocabulary={"keep": "all"}, debias=table)
     told: list[str] = []
     made = train(recipe, world / "run", callbacks=Callbacks(on_stage=told.append))
@@ -408,7 +408,7 @@ def test_the_language_bias_is_taken_out_of_what_is_written(world: Path) -> None:
     step = read_step(made.encoder)
     config = json.loads((made.package / "xsearch_encoder.json").read_text(encoding="utf-8"))
     assert step is not None and config["step"]["digest"] == step.digest
-    assert (step.facts["method"], step.facts["directions"]) == ("projection", 1)
+    assert (step.facts["method"], step.facts["directions"]) == ("projection", 2)
     texts = [text for row in runs.sentences()[:40] for text in row[:2]]
     whole, packed = load_encoder(str(made.encoder)), load_encoder(str(made.package))
     assert float((whole.encode_passages(texts) * packed.encode_passages(texts)).sum(1).min()) > 0.9
@@ -421,7 +421,7 @@ def test_the_language_bias_is_taken_out_of_what_is_written(world: Path) -> None:
     bare = load_encoder(str(world / "model"))
     assert whole.encode_passages(texts) == pytest.approx(step.passages(bare.encode_passages(texts)), abs=1e-6)
     projected = bare.encode_passages(texts) @ step.matrix
-    assert gap(projected) < 0.9 * gap(bare.encode_passages(texts))
+    assert gap(projected) < 0.5 * gap(bare.encode_passages(texts))
 
     # Done again, nothing is encoded again; with other sentences it is.
     stage = "encoding sentences in all languages"

@@ -5,9 +5,6 @@ from __future__ import annotations
 import shutil
 from typing import IO, TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 if TYPE_CHECKING:
     from xsearch.training.coverage import Coverage
 
@@ -18,6 +15,9 @@ GROUP_WIDTH = 24
 
 def show_coverage(coverage: Coverage, out: IO[str]) -> None:
     """Writes which share of its running pieces each language keeps, the least first, and how much longer texts get."""
+    from rich.console import Console
+    from rich.table import Table
+
     width = min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
     console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
     console.print(

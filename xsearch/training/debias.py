@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xsearch.encoder.builtin import MINI_FOLDER
+from xsearch.encoder.builtin import MINI_FOLDER, BuiltinEncoder
 from xsearch.encoder.debias import DebiasOptions, LanguageMoments, door_moments, fit_step
-from xsearch.encoder.exported import CONFIG_FILE
+from xsearch.encoder.export import with_step
 from xsearch.encoder.load import BUILTIN
 from xsearch.encoder.protocol import Encoder, Vectors
 from xsearch.encoder.step import LinearStep
@@ -223,11 +223,7 @@ def write_debiased(name: str, encoder: Encoder, step: LinearStep, folder: Path) 
         MissingExtraError: the graph cannot be changed without onnx.
     """
     check_fits(step, encoder)
-    from xsearch.encoder import export
-
-    exported = MINI_FOLDER if name == BUILTIN else Path(name)
-    into_graph: Callable[[Path, Path, LinearStep], object] | None = getattr(export, "with_step", None)
-    if into_graph is not None and (exported / CONFIG_FILE).is_file():
-        into_graph(exported, folder, step)
+    if isinstance(encoder, BuiltinEncoder):
+        with_step(MINI_FOLDER if name == BUILTIN else Path(name), folder, step)
     else:
         write_reference(folder, str(Path(name).resolve()) if Path(name).is_dir() else name, step)
