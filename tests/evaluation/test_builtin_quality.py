@@ -11,7 +11,7 @@ from xsearch.evaluation.run import evaluate
 from xsearch.evaluation.tasks import load_mlqa
 
 # nDCG@10 of the weights that ship, as measured when they were made.
-REPORTED_MONO, REPORTED_CROSS = 0.621, 0.589
+REPORTED_MONO, REPORTED_CROSS = 0.789, 0.742
 TOLERANCE = 0.005
 
 
