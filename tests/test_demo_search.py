@@ -42,7 +42,7 @@ def test_questions_in_other_languages_find_their_topic(index: Index, topics: dic
     found = index.search_many([row[2] for row in asked])
     first = sum(topics[hits[0].doc_id] == row[3] for row, hits in zip(asked, found, strict=True))
     among_ten = sum(row[3] in {topics[hit.doc_id] for hit in hits} for row, hits in zip(asked, found, strict=True))
-    # 58 of 67 first with the encoder v2 (41 with v1); an encoder that finds fewer is worse, and chance is about 2 and 20.
+    # 58 of 67 first with the encoder v2, 41 with v1; one that finds fewer is worse. Chance is about 2 and 20.
     assert first >= 56
     assert among_ten >= 62
 
