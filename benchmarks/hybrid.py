@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +15,12 @@ from record import write_result
 
 from xsearch import Document, Index, Query, SearchOptions
 from xsearch.encoder.builtin import BuiltinEncoder
-from xsearch.encoder.protocol import OnProgress, Vectors
 from xsearch.evaluation.metrics import ndcg
+from xsearch.evaluation.remembering import RememberingEncoder
 from xsearch.evaluation.tasks import Subset, load_mlqa
 
 MODES = ("dense", "lexical", "hybrid")
 DEPTH = 50
-
-
-class Remembering(BuiltinEncoder):
-    """The built-in encoder, which encodes a text once: contexts recur in up to seven pairs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: dict[str, Vectors] = {}
-
-    def encode_passages(self, texts: Sequence[str], *, on_progress: OnProgress | None = None) -> Vectors:
-        """As the built-in encoder does."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known.update(zip(new, super().encode_passages(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
-
-    def encode_queries(self, texts: Sequence[str], *, on_progress: OnProgress | None = None) -> Vectors:
-        """As the built-in encoder does."""
-        return self.encode_passages(texts, on_progress=on_progress)
 
 
 def main() -> None:
@@ -49,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="MLQA_V1.zip, or its dev part")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    encoder = Remembering()
+    encoder = RememberingEncoder(BuiltinEncoder())  # contexts recur in up to seven pairs
     scores: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
     for subset in load_mlqa(arguments.data).subsets:
         with tempfile.TemporaryDirectory() as folder, Index.create(Path(folder) / "i", encoder=encoder) as index:
