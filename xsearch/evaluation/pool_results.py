@@ -13,7 +13,7 @@ from rich.text import Text
 
 from xsearch.encoder.fingerprint import Fingerprint
 from xsearch.evaluation.report import bounds, percent, render_comparison
-from xsearch.evaluation.results import Comparison, interval_bounds, pack_per_query, rounded
+from xsearch.evaluation.results import Comparison, encoder_identity, interval_bounds, pack_per_query, rounded
 from xsearch.evaluation.significance import Interval, Scores
 
 # Measures and their headings.
@@ -105,11 +105,7 @@ class PoolResult:
         report: dict[str, Any] = {
             "task": self.task,
             "split": self.split,
-            "encoder": {
-                "name": self.encoder.name,
-                "digest": self.encoder.digest,
-                "fingerprint": self.encoder.to_dict(),
-            },
+            "encoder": encoder_identity(self.encoder),
             "metric": self.metric,
             "mean": {measure: rounded(means.get(measure)) for measure in MEASURES}
             | {"ci": {measure: interval_bounds(found) for measure, found in self.intervals.items()}},

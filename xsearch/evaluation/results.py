@@ -138,11 +138,7 @@ class TaskResult:
         report: dict[str, Any] = {
             "task": self.task,
             "split": self.split,
-            "encoder": {
-                "name": self.encoder.name,
-                "digest": self.encoder.digest,
-                "fingerprint": self.encoder.to_dict(),
-            },
+            "encoder": encoder_identity(self.encoder),
             "metric": self.metric,
             "mono": rounded(matrix.mono),
             "cross": rounded(matrix.cross),
@@ -192,6 +188,11 @@ def unpack_per_query(packed: Mapping[str, Any], *, metric: str) -> dict[str, Sco
             raise ValueError(f"{key} needs one finite score for each question")
         unpacked[key] = Scores(questions, values)
     return unpacked
+
+
+def encoder_identity(encoder: Fingerprint) -> dict[str, Any]:
+    """What identifies an encoder in a report, as plain JSON-serialisable values."""
+    return {"name": encoder.name, "digest": encoder.digest, "fingerprint": encoder.to_dict()}
 
 
 def rounded(value: float | None) -> float | None:

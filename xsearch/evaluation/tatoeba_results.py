@@ -13,7 +13,7 @@ from rich.text import Text
 
 from xsearch.encoder.fingerprint import Fingerprint
 from xsearch.evaluation.report import bounds, percent, render_comparison
-from xsearch.evaluation.results import Comparison, interval_bounds, pack_per_query, rounded
+from xsearch.evaluation.results import Comparison, encoder_identity, interval_bounds, pack_per_query, rounded
 from xsearch.evaluation.significance import Interval, Scores
 from xsearch.text.tags import language_name
 
@@ -106,11 +106,7 @@ class TatoebaResult:
         report: dict[str, Any] = {
             "task": NAME,
             "split": SPLIT,
-            "encoder": {
-                "name": self.encoder.name,
-                "digest": self.encoder.digest,
-                "fingerprint": self.encoder.to_dict(),
-            },
+            "encoder": encoder_identity(self.encoder),
             "metric": METRIC,
             **{
                 group: {score: rounded(means[score][group]) for score in _SCORES}
