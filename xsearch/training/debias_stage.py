@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xsearch.encoder.builtin import BuiltinEncoder
 from xsearch.encoder.debias import DebiasOptions
-from xsearch.encoder.export import ExportOptions, write_encoder
+from xsearch.encoder.export import write_encoder
 from xsearch.encoder.hub import HubEncoder
 from xsearch.encoder.protocol import Encoder
 from xsearch.encoder.step import LinearStep
@@ -57,7 +57,8 @@ def fitted_step(
     data, table = recipe.data, recipe.debias
     root = recipe.folder / data.folder
     options = TextOptions(table.texts, table.min_texts, tuple(find(root, data.evaluation)))
-    patterns = [str(path) for path in find(root, data.parallel) if path not in set(find(root, data.terms))]
+    terms = set(find(root, data.terms))
+    patterns = [str(path) for path in find(root, data.parallel) if path not in terms]
     texts = collect_texts(patterns, options, on_file=lambda path: on_stage(f"reading {path.name}"))
     on_stage("encoding sentences in all languages")
     found = debias(bare, texts, _options(table), on_text=on_count)
@@ -77,12 +78,11 @@ def add_step(encoder: Path, step: LinearStep) -> None:
 
 
 def _bare_encoder(recipe: Recipe, encoder: Path, work: Path) -> Encoder:
-    options = ExportOptions(recipe.export.embeddings, recipe.export.body)
     try:
-        write_encoder(encoder, work, options)
+        write_encoder(encoder, work, recipe.export)
     except EncoderError:  # another architecture; the export says so later
         return HubEncoder(str(encoder))
-    return BuiltinEncoder(work, body=options.body)
+    return BuiltinEncoder(work, body=recipe.export.body)
 
 
 def _options(table: DebiasTable) -> DebiasOptions:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xsearch.encoder.export import ExportOptions
 from xsearch.errors import TrainingError
 from xsearch.training.recipe_tables import (
     BaseKind,
@@ -19,7 +20,6 @@ from xsearch.training.recipe_tables import (
     CutTable,
     DataTable,
     DebiasTable,
-    ExportTable,
     Keep,
     LossTable,
     OptimizerTable,
@@ -36,7 +36,6 @@ __all__ = [
     "CutTable",
     "DataTable",
     "DebiasTable",
-    "ExportTable",
     "Keep",
     "LossTable",
     "OptimizerTable",
@@ -75,7 +74,7 @@ class Recipe:
     loss: LossTable = field(default_factory=LossTable)
     optimizer: OptimizerTable = field(default_factory=OptimizerTable)
     debias: DebiasTable | None = None
-    export: ExportTable = field(default_factory=ExportTable)
+    export: ExportOptions = field(default_factory=ExportOptions)
     run: RunTable = field(default_factory=RunTable)
 
     @classmethod

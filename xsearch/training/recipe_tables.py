@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from xsearch.encoder.debias import CENTRE, DebiasMethod
-from xsearch.encoder.exported import Precision
-from xsearch.encoder.graph import EmbeddingFormat
 
 
 class BaseKind(StrEnum):
@@ -249,16 +247,3 @@ class DebiasTable:
     centre: float = CENTRE
     texts: int = 2_000
     min_texts: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ExportTable:
-    """``[export]``: how the encoder for ONNX Runtime stores its weights.
-
-    Attributes:
-        embeddings: ``int4`` (blocks of 32 that share a scale), ``int8`` (a scale for each row) or ``float32``.
-        body: ``int8`` or ``float32``.
-    """
-
-    embeddings: EmbeddingFormat = EmbeddingFormat.INT4
-    body: Precision = Precision.INT8

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from xsearch.encoder.export import ExportOptions
 from xsearch.encoder.load import load_encoder
 from xsearch.errors import EncoderError, TrainingError
 from xsearch.evaluation.run import RunOptions, evaluate
@@ -194,10 +193,9 @@ class _Run:
         exported: Exported | None = None
         examples = chosen_examples(recipe, folder)
         step = fitted_step(recipe, folder, encoder, on_stage=told.on_stage, on_count=told.on_count)
-        options = ExportOptions(recipe.export.embeddings, recipe.export.body)
         try:
             exported = write_package(
-                encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, examples), options=options, step=step
+                encoder, folder / PACKAGE_FOLDER, _parity_texts(recipe, examples), options=recipe.export, step=step
             )
         except EncoderError as exc:  # another architecture: it goes through the hub extra
             told.on_stage(f"no ONNX export: {exc}")
