@@ -61,8 +61,9 @@ def fuse(cosines: Floats, shares: Floats, langs: Integers, ids: Integers, *, pas
         return np.empty(0, dtype=np.float32)
     kinds = np.unique(langs, return_inverse=True)[1]
     words = evidence(shares, passages=passages)
-    places = _places(cosines, words, kinds, ids)
-    surplus = np.maximum(0.0, words - _chance(cosines, words, kinds, ids))
+    alone = _by_kind(order(cosines, ids), kinds)
+    places = _places(cosines, words, kinds, ids, alone=alone)
+    surplus = np.maximum(0.0, words - _chance(words, kinds, alone))
     return (places + (1.0 - places) * (LIFT * surplus)).clip(-1, 1).astype(np.float32)
 
 
@@ -78,26 +79,33 @@ def evidence(shares: Floats, *, passages: int) -> NDArray[np.float64]:
     return scaled
 
 
-def _places(cosines: Floats, words: Floats, kinds: Integers, ids: Integers) -> NDArray[np.float64]:
-    """For each passage the cosine of its place: those of its language, best first, in the order with words."""
+def _by_kind(ranked: NDArray[np.intp], kinds: Integers) -> NDArray[np.intp]:
+    """The same places sorted by language too, without changing the order within one."""
+    return ranked[np.argsort(kinds[ranked], kind="stable")]
+
+
+def _places(
+    cosines: Floats, words: Floats, kinds: Integers, ids: Integers, *, alone: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """For each passage the cosine of its place: those of its language, best first, in the order with words.
+
+    Args:
+        alone: places by language and, within it, by meaning alone.
+    """
     meaning = cosines.astype(np.float64)
-    with_words = order(meaning + ORDER_WEIGHT * words, ids)
-    alone = order(meaning, ids)
     places = np.empty_like(meaning)
-    # Both are sorted by language too, without changing the order within one, so that places meet places.
-    places[with_words[np.argsort(kinds[with_words], kind="stable")]] = meaning[
-        alone[np.argsort(kinds[alone], kind="stable")]
-    ]
+    places[_by_kind(order(meaning + ORDER_WEIGHT * words, ids), kinds)] = meaning[alone]
     return places
 
 
-def _chance(cosines: Floats, words: Floats, kinds: Integers, ids: Integers) -> NDArray[np.float64]:
+def _chance(words: Floats, kinds: Integers, ranked: NDArray[np.intp]) -> NDArray[np.float64]:
     """What passages of its language share that are as near to the query: mean and one standard deviation, without it.
 
     0 where there is no other one.
+
+    Args:
+        ranked: places by language and, within it, by meaning.
     """
-    ranked = order(cosines, ids)
-    ranked = ranked[np.argsort(kinds[ranked], kind="stable")]
     first = np.searchsorted(kinds[ranked], np.arange(kinds.max() + 1))
     near = np.zeros(len(words), dtype=bool)
     near[ranked] = np.arange(len(ranked)) - first[kinds[ranked]] < NEIGHBOURS
