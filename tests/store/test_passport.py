@@ -1,4 +1,4 @@
-"""An index that keeps a step: who opens it gets the step, it goes wherever the index goes, and damage is told."""
+"""An index that keeps a step: who opens it gets the step, it goes wherever the index goes, and damage is named."""
 
 from __future__ import annotations
 
