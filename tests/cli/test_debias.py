@@ -135,6 +135,14 @@ class TestIndex:
         refused(done, "was built without --debias", "--rebuild")
         assert xsearch("index", "news", "corpus.txt", "--debias", "parallel/*.tsv", "--rebuild").code == 0
 
+    def test_the_step_inside_the_built_in_encoder_is_not_one_that_the_index_keeps(
+        self, xsearch: Xsearch, parallel: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "corpus.txt").write_text(f"{english(5)}\n", encoding="utf-8")
+        assert xsearch("index", "news", "corpus.txt").code == 0
+        done = xsearch("index", "news", "corpus.txt", "--debias", "parallel/*.tsv")
+        refused(done, "was built without --debias", "--rebuild")
+
     def test_vectors_that_come_along_are_not_debiased(self, xsearch: Xsearch, parallel: Path) -> None:
         done = xsearch("index", "news", "a.jsonl", "--vector-field", "v", "--debias", "parallel/*.tsv")
         assert done.code == 2

@@ -262,7 +262,7 @@ def _opened(path: Path, flags: dict[str, Any]) -> Index:
 
 def _check_debiased(target: Index, flags: dict[str, Any]) -> None:
     """Refuses to debias an index that holds vectors already; one that keeps a step goes on with it."""
-    if flags["debias"] and not target.fingerprint.step:
+    if flags["debias"] and target.info().step is None:
         from xsearch.errors import SettingsMismatchError
 
         raise SettingsMismatchError(
