@@ -37,6 +37,10 @@ def sample(shared: Path) -> Iterator[Pair]:
             yield from islice(read_pairs(path), SAMPLE)
 
 
+# Whose answers are not words of the passage: written freely, options of an exam, or in another language than it.
+FREE_ANSWERS = {"clapnq-dev", "exams-para-weak", ("pira-un", "pt")}
+
+
 def words(text: str) -> list[str]:
     return "".join(char if char.isalnum() else " " for char in text.lower()).split()
 
@@ -56,7 +60,9 @@ def test_every_file_of_questions_can_be_read(shared: Path) -> None:
         first = next(read_questions(path))
         assert path.name == f"{first.origin}.{first.lang}.jsonl.zst"
         assert first.line == 1
-        assert any(answer in first.passage for answer in first.answers)
+        assert first.answers and all(first.answers) and first.passage
+        if (first.origin, first.lang) not in FREE_ANSWERS and first.origin not in FREE_ANSWERS:
+            assert any(answer in first.passage for answer in first.answers), path
 
 
 def test_the_guard_knows_its_own(shared: Path, guard: EvaluationGuard) -> None:
